@@ -1,0 +1,48 @@
+"""Keep what was converted from fetched files, so that conversion happens once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from facelatent.assets.cache import cache_dir
+from facelatent.errors import InvalidFile
+from facelatent.files import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+Tensors = dict[str, "torch.Tensor"]
+
+_log = logging.getLogger(__name__)
+
+
+def converted(
+    name: str, version: int, build: Callable[[], tuple[Tensors, dict[str, Any]]]
+) -> tuple[Tensors, dict[str, Any]]:
+    """Tensors and metadata that ``build`` makes, from the cache if an earlier call stored them as safetensors.
+
+    Args:
+        name: what is converted; part of the cached file's name.
+        version: raise it when the conversion changes.
+        build: makes the tensors from the fetched files. A cache that cannot be written costs only time.
+    """
+    path = cache_dir() / "converted" / f"{name}-v{version}.safetensors"
+    try:
+        return load_tensors(path)
+    except InvalidFile:
+        pass
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if path.is_file():
+                return load_tensors(path)
+            tensors, metadata = build()
+            save_tensors(path, tensors, metadata)
+            return tensors, metadata
+    except OSError as error:
+        _log.warning("cannot keep the converted %s in %s (%s)", name, path.parent, error)
+        return build()

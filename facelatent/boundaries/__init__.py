@@ -1,0 +1,1 @@
+"""Attribute scorers, boundaries and edits."""

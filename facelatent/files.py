@@ -1,0 +1,103 @@
+"""Writing files so that a killed run leaves no half of one, and reading our own safetensors files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facelatent.errors import InvalidFile, UnwritableOutput
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it is renamed to ``path`` if the block succeeds, else removed.
+
+    Raises:
+        UnwritableOutput: the folder cannot be made or written to.
+    """
+    target = Path(path)
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise UnwritableOutput(
+            f"cannot write {target}: {error.strerror or error}; choose another output path"
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes private files; outputs get the permissions that the user's umask would give.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
+    except OSError as error:
+        raise UnwritableOutput(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise UnwritableOutput now if ``path`` cannot be written later; nothing is left behind.
+
+    Long work calls this before it starts, so that a mistyped output path does not cost minutes.
+    """
+    target = Path(path)
+    folder = target.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UnwritableOutput(f"cannot write {target}: {folder} is not a writable folder; choose another output path")
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex SHA-256 of a file's contents."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+    """Write a safetensors file atomically; metadata values are stored as JSON strings."""
+    from safetensors.torch import save_file
+
+    stored = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(stored, temporary, {key: json.dumps(value) for key, value in metadata.items()})
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read a safetensors file that :func:`save_tensors` wrote: tensors and metadata.
+
+    Raises:
+        InvalidFile: the file is missing or is not such a file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise InvalidFile(f"{path} does not exist or is not a file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InvalidFile(f"{path} is not a facelatent safetensors file ({error})") from error
+    return tensors, metadata

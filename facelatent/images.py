@@ -1,0 +1,107 @@
+"""Opening users' pictures safely, and moving between pictures and tensors."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from facelatent.errors import UnreadableImage
+from facelatent.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Formats that are opened; everything else is refused before a decoder sees it.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+#: The largest picture that is opened, in pixels (a 100-megapixel camera's).
+MAX_PIXELS = 108_000_000
+#: The largest file that is opened, in bytes.
+MAX_BYTES = 256 << 20
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Open a photo as 8-bit RGB: EXIF orientation applied, alpha laid on white, first frame of an animation.
+
+    16-bit, greyscale, palette and CMYK pictures are converted.
+
+    Raises:
+        UnreadableImage: the file is missing, empty, damaged, not one of :data:`FORMATS`, larger than
+            :data:`MAX_BYTES`, or has more than :data:`MAX_PIXELS` pixels.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UnreadableImage(f"{file} is a folder, not an image" if file.is_dir() else f"{file} does not exist")
+    size = file.stat().st_size
+    if size == 0:
+        raise UnreadableImage(f"{file} is empty (0 bytes)")
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"{file} has {size >> 20} MB; at most {MAX_BYTES >> 20} MB are opened")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at a lower size than ours and refuses at a higher one: the check below decides.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise UnreadableImage(
+                        f"{file} has {width} x {height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
+                        "are opened: scale it down first"
+                    )
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(f"{file} is not an image that can be opened ({', '.join(FORMATS)})") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{file} is damaged or cut off ({error})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB; see :func:`open_image`."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        # Pillow clips wide greyscale at 255 when it converts: scale its range instead.
+        values = np.asarray(image, np.float64)
+        scale = 255 / 65535 if image.mode != "F" else 255 / max(float(values.max()), 1e-9)
+        return Image.fromarray(np.clip(values * scale, 0, 255).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_tensor(images: Image.Image | list[Image.Image]) -> Tensor:
+    """RGB pictures of one size -> float32 [n, 3, H, W] in [-1, 1]."""
+    import torch
+
+    pictures = images if isinstance(images, list) else [images]
+    stacked = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
+
+
+def to_arrays(images: Tensor) -> np.ndarray:
+    """[n, 3, H, W] in [-1, 1] (values outside are clipped) -> uint8 [n, H, W, 3], rounded to nearest."""
+    scaled = images.detach().float().add(1).mul(127.5).round().clamp(0, 255).byte()
+    array: np.ndarray = scaled.permute(0, 2, 3, 1).cpu().numpy()
+    return array
+
+
+def to_images(images: Tensor) -> list[Image.Image]:
+    """[n, 3, H, W] in [-1, 1] -> n RGB pictures."""
+    return [Image.fromarray(array) for array in to_arrays(images)]
+
+
+def save_image(image: Image.Image, path: str | Path) -> None:
+    """Write a picture atomically, in the format that its name's ending says (PNG, JPEG at quality 95, WebP ...).
+
+    Raises:
+        UnwritableOutput: the folder cannot be written.
+        UnreadableImage: no picture format has that ending.
+    """
+    suffix = Path(path).suffix.lower()
+    format_name = Image.registered_extensions().get(suffix)
+    if format_name not in FORMATS:
+        raise UnreadableImage(f"cannot tell a picture format from the name {path}; end it in .png, .jpg or .webp")
+    with atomic_path(path) as temporary:
+        image.save(temporary, format=format_name, **({"quality": 95} if format_name in ("JPEG", "WEBP") else {}))

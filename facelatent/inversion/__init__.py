@@ -1,0 +1,1 @@
+"""Photo to latent: alignment, perceptual losses, optimisation."""

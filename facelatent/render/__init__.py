@@ -1,0 +1,1 @@
+"""Strips, grids and animations."""

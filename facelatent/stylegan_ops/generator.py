@@ -1,0 +1,140 @@
+"""What every generator offers, whatever network it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Noise = Literal["const", "random", "none"]
+
+_STATISTICS_SAMPLES = 1 << 16
+_STATISTICS_SEED = 0
+
+
+class Generator(nn.Module):
+    """A face generator: ``z -> w -> ws (W+) -> images``.
+
+    Subclasses implement :meth:`mapping` and :meth:`synthesis`.
+
+    Attributes:
+        name: name in the registry, e.g. ``mobile-ffhq-1024``.
+        resolution: side of the square output in pixels.
+        layer_resolutions: for each W+ layer, the resolution at which it acts. Layer ranges of edits are kept as
+            resolutions so that they carry over between generators with different numbers of layers.
+        w_avg: [w_dim] mean of w.
+        w_std: [w_dim] standard deviation of each coordinate of w.
+        w_components: [w_dim, w_dim] principal components of w, one a row, by falling variance.
+        w_scales: [w_dim] standard deviation of w along each component.
+    """
+
+    w_avg: Tensor
+    w_std: Tensor
+    w_components: Tensor
+    w_scales: Tensor
+
+    def __init__(
+        self, name: str, resolution: int, layer_resolutions: tuple[int, ...], z_dim: int = 512, w_dim: int = 512
+    ):
+        super().__init__()
+        self.name = name
+        self.resolution = resolution
+        self.layer_resolutions = layer_resolutions
+        self.z_dim = z_dim
+        self.w_dim = w_dim
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.register_buffer("w_std", torch.ones(w_dim))
+        self.register_buffer("w_components", torch.eye(w_dim))
+        self.register_buffer("w_scales", torch.ones(w_dim))
+        self._fingerprint: str | None = None
+
+    @property
+    def num_ws(self) -> int:
+        """Number of W+ layers."""
+        return len(self.layer_resolutions)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return self.w_avg.device
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of SHA-256 over every weight (names and float32 bytes); latents and boundaries record it."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for key, value in sorted(self.state_dict().items()):
+                if not key.startswith("w_"):  # statistics are derived from the weights
+                    digest.update(key.encode())
+                    digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """Map z [n, z_dim], standard normal, to w [n, w_dim]."""
+        raise NotImplementedError
+
+    def synthesis(self, ws: Tensor, noise: Noise = "const", resolution: int | None = None) -> Tensor:
+        """Draw images [n, 3, H, W], RGB, nominally in [-1, 1], from ws [n, num_ws, w_dim].
+
+        Args:
+            ws: one w per layer.
+            noise: the generator's fixed noise maps, fresh ones of the same strength, or none.
+            resolution: side of the result: the full resolution divided by a power of two, by exact area averaging.
+        """
+        raise NotImplementedError
+
+    def broadcast(self, w: Tensor) -> Tensor:
+        """Repeat w [n, w_dim] for every layer: ws [n, num_ws, w_dim]."""
+        return w.unsqueeze(1).expand(-1, self.num_ws, -1)
+
+    def truncate(self, ws: Tensor, psi: float, cutoff: int | None = None) -> Tensor:
+        """Pull ws [n, num_ws, w_dim] (or w [n, w_dim]) towards the mean: ``w_avg + psi (w - w_avg)``.
+
+        Args:
+            ws: codes.
+            psi: 1 leaves the codes alone, 0 gives the mean face; above 1 exaggerates.
+            cutoff: only the first ``cutoff`` layers of W+ codes, as in StyleGAN2.
+        """
+        truncated = self.w_avg + psi * (ws - self.w_avg)
+        if cutoff is None or ws.ndim == 2:
+            return truncated
+        return torch.cat([truncated[:, :cutoff], ws[:, cutoff:]], dim=1)
+
+    def sample_w(self, seed: int, psi: float = 1.0) -> Tensor:
+        """The w [1, w_dim] of a seed. The draw is made on the CPU so that a seed means one face on every device."""
+        z = torch.randn(1, self.z_dim, generator=torch.Generator().manual_seed(seed))
+        return self.truncate(self.mapping(z.to(self.device)), psi)
+
+    def layers_between(self, first: int, last: int) -> list[int]:
+        """Indices of the W+ layers that act at resolutions ``first`` to ``last``, both included."""
+        return [index for index, side in enumerate(self.layer_resolutions) if first <= side <= last]
+
+    @torch.no_grad()
+    def measure_w(self) -> None:
+        """Fill ``w_avg``, ``w_std``, ``w_components`` and ``w_scales`` from 65,536 samples with a fixed seed."""
+        z = torch.randn(_STATISTICS_SAMPLES, self.z_dim, generator=torch.Generator().manual_seed(_STATISTICS_SEED))
+        w = torch.cat([self.mapping(part.to(self.device)) for part in z.split(4096)]).double()
+        variances, vectors = torch.linalg.eigh(torch.cov(w.T))
+        components = vectors.flip(1).T
+        # An eigenvector's sign is arbitrary: fix it, so that stored statistics do not depend on the LAPACK build.
+        components = components * components.gather(1, components.abs().argmax(1, keepdim=True)).sign()
+        self.w_avg.copy_(w.mean(0))
+        self.w_std.copy_(w.std(0))
+        self.w_components.copy_(components)
+        self.w_scales.copy_(variances.flip(0).clamp_min(0).sqrt())
+
+
+def pooled(images: Tensor, resolution: int, full: int) -> Tensor:
+    """Average ``images`` [n, c, H, H] of a ``full`` px generator down to ``resolution``, a power-of-two fraction.
+
+    Raises:
+        ValueError: the resolution is not ``full`` divided by a power of two.
+    """
+    factor, rest = divmod(full, resolution) if resolution > 0 else (0, 1)
+    if rest or factor & (factor - 1):
+        raise ValueError(f"resolution must be {full} divided by a power of two, got {resolution}")
+    side = images.shape[-1]
+    return images if side == resolution else nn.functional.avg_pool2d(images, side // resolution)
