@@ -50,22 +50,31 @@ def sample_scores(
     signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE}"
     shards = []
     for index in tqdm(range(-(-count // SHARD)), desc="scoring faces", unit="shard", disable=not progress):
-        path = folder / f"codes-{index:05d}.npz"
+        path = shard_path(folder, index)
         if not path.exists():
-            random = torch.Generator().manual_seed((seed << 20) + index)
-            z = torch.randn(SHARD, generator.z_dim, generator=random).to(generator.device)
-            ws = generator.truncate(generator.mapping(z), psi)
-            parts = []
-            for part in ws.split(batch):
-                images = generator.synthesis(
-                    generator.broadcast(part), resolution=min(SCORING_SIDE, generator.resolution)
-                )
-                parts.append(score_faces(images, scorers))
-            scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            arrays = _score_shard(generator, (seed << 20) + index, psi, scorers, batch)
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.savez(file, **{"signature": np.array(signature), "w": ws.cpu().numpy(), **scores})
+                np.savez(file, signature=np.array(signature), **arrays)  # type: ignore[arg-type]
         shards.append(dict(np.load(path, allow_pickle=False)))
         if str(shards[-1].pop("signature")) != signature:
             raise InvalidFile(f"{path} was made with other settings than {signature}; use another folder")
     merged = {name: np.concatenate([shard[name] for shard in shards])[:count] for name in shards[0]}
     return ScoredCodes(merged.pop("w"), merged)
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """Where shard ``index`` is kept."""
+    return folder / f"codes-{index:05d}.npz"
+
+
+def _score_shard(
+    generator: Generator, seed: int, psi: float, scorers: tuple[Scorer, ...], batch: int
+) -> dict[str, np.ndarray]:
+    """Codes ``w`` [SHARD, 512] of one torch seed and their scores."""
+    z = torch.randn(SHARD, generator.z_dim, generator=torch.Generator().manual_seed(seed)).to(generator.device)
+    ws = generator.truncate(generator.mapping(z), psi)
+    parts = []
+    for part in torch.split(ws, batch):
+        images = generator.synthesis(generator.broadcast(part), resolution=min(SCORING_SIDE, generator.resolution))
+        parts.append(score_faces(images, scorers))
+    return {"w": ws.cpu().numpy(), **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}}

@@ -116,7 +116,7 @@ class Generator(nn.Module):
     def measure_w(self) -> None:
         """Fill ``w_avg``, ``w_std``, ``w_components`` and ``w_scales`` from 65,536 samples with a fixed seed."""
         z = torch.randn(_STATISTICS_SAMPLES, self.z_dim, generator=torch.Generator().manual_seed(_STATISTICS_SEED))
-        w = torch.cat([self.mapping(part.to(self.device)) for part in z.split(4096)]).double()
+        w = torch.cat([self.mapping(part.to(self.device)) for part in torch.split(z, 4096)]).double()
         variances, vectors = torch.linalg.eigh(torch.cov(w.T))
         components = vectors.flip(1).T
         # An eigenvector's sign is arbitrary: fix it, so that stored statistics do not depend on the LAPACK build.

@@ -55,6 +55,8 @@ class Mapping(nn.Module):
 class StyledLayer(nn.Module):
     """Modulate, convolve (dense 3x3, or depthwise 3x3 and pointwise 1x1), add noise and bias, leaky ReLU (no gain)."""
 
+    noise: Tensor
+
     def __init__(self, w_dim: int, inputs: int, outputs: int, side: int, separable: bool = True) -> None:
         super().__init__()
         self.affine = nn.Linear(w_dim, inputs)

@@ -7,6 +7,7 @@ Only what weight conversion needs is here: constants by layer, and who feeds who
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,7 +15,12 @@ import numpy as np
 from facelatent.errors import UnsupportedCheckpoint
 
 _MAX_XML_BYTES = 16 << 20
-_DTYPES = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "i64": np.dtype("<i8"), "i32": np.dtype("<i4")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "f32": np.dtype("<f4"),
+    "f16": np.dtype("<f2"),
+    "i64": np.dtype("<i8"),
+    "i32": np.dtype("<i4"),
+}
 
 
 class OpenVinoIR:
@@ -69,7 +75,8 @@ class OpenVinoIR:
             )
         shape = [int(side) for side in data["shape"].split(",") if side.strip()]
         value = np.frombuffer(self._binary[offset : offset + size].tobytes(), _DTYPES[data["element_type"]])
-        return value.reshape(shape)
+        array: np.ndarray = value.reshape(shape)
+        return array
 
     def constants(self, prefix: str = "") -> dict[str, np.ndarray]:
         """All constants whose layer name starts with ``prefix``, by layer name."""
