@@ -26,8 +26,19 @@ import platformdirs
 import pytest
 import torch
 
-from facelatent.assets import ASSETS, Asset, AssetFile, asset_path, cache, cache_dir, converted, is_cached, pull
-from facelatent.errors import AssetUnavailable, FacelatentError
+from facelatent.assets import (
+    ASSETS,
+    Asset,
+    AssetFile,
+    asset_path,
+    cache,
+    cache_dir,
+    convert,
+    converted,
+    is_cached,
+    pull,
+)
+from facelatent.errors import AssetUnavailable, FacelatentError, UnwritableOutput
 
 CONTENT = b"weights " * 5000
 OTHER = b"heads " * 100
@@ -586,8 +597,8 @@ cache.pull("toy")
 """
 
 
-def test_killed_run_leaves_nothing_under_a_final_name(local: Callable[..., Asset], tmp_path: Path) -> None:
-    asset = local(zip_of({"toy.bin": CONTENT}), member("toy.bin"))
+def kill_while_fetching(asset: Asset, tmp_path: Path) -> None:
+    """Start fetching in another process and kill that once half of a file is written."""
     stalled = tmp_path / "stalled"
     script = textwrap.dedent(KILLED).format(asset=asset)
     process = subprocess.Popen([sys.executable, "-c", script, str(stalled)])
@@ -598,10 +609,24 @@ def test_killed_run_leaves_nothing_under_a_final_name(local: Callable[..., Asset
     assert stalled.exists()
     process.send_signal(signal.SIGKILL)
     process.wait(10)
+
+
+def test_killed_run_leaves_nothing_under_a_final_name(local: Callable[..., Asset], tmp_path: Path) -> None:
+    asset = local(zip_of({"toy.bin": CONTENT}), member("toy.bin"))
+    kill_while_fetching(asset, tmp_path)
     assert kept() != []  # the kill came while a temporary file was being written
     assert not is_cached(asset)
     assert "assets/toy/toy.bin" not in kept()
     assert asset_path("toy").read_bytes() == CONTENT
+
+
+@pytest.mark.xfail(reason="cache._fetch leaves the .fetch- folders and temporary files of killed runs", strict=True)
+def test_leftovers_of_a_killed_run_are_removed_by_the_next(local: Callable[..., Asset], tmp_path: Path) -> None:
+    """They can be the size of an archive each."""
+    kill_while_fetching(local(zip_of({"toy.bin": CONTENT}), member("toy.bin")), tmp_path)
+    pull("toy")
+    assert kept() == ["assets/toy/toy.bin"]
+    assert [path.name for path in cache_dir().iterdir() if path.name.startswith(".")] == []
 
 
 # Conversions
@@ -637,6 +662,15 @@ def test_damaged_conversion_is_made_again() -> None:
 def test_conversion_works_without_a_writable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("FACELATENT_CACHE", str(tmp_path / "file"))
+    assert converted("toy", 1, lambda: ({"weight": torch.ones(1)}, {}))[0]["weight"].item() == 1
+
+
+@pytest.mark.xfail(reason="convert.converted expects OSError, save_tensors raises UnwritableOutput", strict=True)
+def test_conversion_works_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UnwritableOutput("cannot write toy: No space left on device")
+
+    monkeypatch.setattr(convert, "save_tensors", fail)
     assert converted("toy", 1, lambda: ({"weight": torch.ones(1)}, {}))[0]["weight"].item() == 1
 
 
