@@ -39,7 +39,9 @@ def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
         assert temporary.suffix == ".json"
         temporary.write_text("{}")
         assert not target.exists()
+        written = temporary.stat().st_ino
     assert target.read_text() == "{}"
+    assert target.stat().st_ino == written  # renamed, not copied
     assert names(target.parent) == ["out.json"]
 
 
