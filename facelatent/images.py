@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from facelatent.errors import UnreadableImage
 from facelatent.files import atomic_path
@@ -15,8 +15,8 @@ from facelatent.files import atomic_path
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Formats that are opened; everything else is refused before a decoder sees it.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+#: Formats that are opened (JPEG covers the MPO of stereo cameras); everything else is refused before a decoder sees it.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 #: The largest picture that is opened, in pixels (a 100-megapixel camera's).
 MAX_PIXELS = 108_000_000
 #: The largest file that is opened, in bytes.
@@ -51,11 +51,35 @@ def open_image(path: str | Path) -> Image.Image:
                         f"{file} has {width} x {height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
                         "are opened: scale it down first"
                     )
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _to_rgb(_upright(image))
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(
+            f"{file} has too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are opened: scale it down first"
+        ) from error
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"{file} is not an image that can be opened ({', '.join(FORMATS)})") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise TypeError, struct.error and others on damaged files
         raise UnreadableImage(f"{file} is damaged or cut off ({error})") from error
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says. ImageOps.exif_transpose writes the EXIF anew, which fails where another tag is odd."""
+    image.load()  # Pillow turns a TIFF while loading it, and drops the tag
+    turn = _TURNS.get(image.getexif().get(0x0112, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -207,7 +207,6 @@ def test_plain_file(local: Callable[..., Asset]) -> None:
     assert asset_path("toy").read_bytes() == CONTENT
 
 
-@pytest.mark.xfail(reason="cache._extract takes any zip for an archive, a .npz or .pt file too", strict=True)
 def test_plain_file_that_is_itself_a_zip(local: Callable[..., Asset]) -> None:
     weights = zip_of({"weight.npy": CONTENT})
     local(weights, member("weights.npz", weights))
@@ -287,14 +286,7 @@ DAMAGED = {
 }
 
 
-BUG_ARCHIVE = pytest.mark.xfail(reason="cache._extract lets EOFError and zlib.error through", strict=True)
-BUG_HTTP = pytest.mark.xfail(reason="cache._download lets http.client.HTTPException through", strict=True)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [name if name == "zip-bad-directory" else pytest.param(name, marks=BUG_ARCHIVE) for name in DAMAGED],
-)
+@pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_archive(local: Callable[..., Asset], name: str) -> None:
     local(DAMAGED[name], member("toy.bin", TEXT))
     with pytest.raises(AssetUnavailable, match=r"damaged archive|wrong checksum"):
@@ -368,7 +360,7 @@ def test_endless_answer_is_not_read_to_its_end(web: Callable[..., list[str]]) ->
         urllib.error.HTTPError("https://example.org/toy.bin", 404, "Not Found", http.client.HTTPMessage(), None),
         TimeoutError("timed out"),
         ConnectionResetError("reset by peer"),
-        pytest.param(http.client.BadStatusLine("HELLO"), marks=BUG_HTTP),
+        http.client.BadStatusLine("HELLO"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -381,7 +373,7 @@ def test_no_network(web: Callable[..., list[str]], error: Exception) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ConnectionResetError("reset"), pytest.param(http.client.IncompleteRead(b"", 100), marks=BUG_HTTP)],
+    [ConnectionResetError("reset"), http.client.IncompleteRead(b"", 100)],
     ids=lambda error: type(error).__name__,
 )
 def test_connection_lost_half_way(web: Callable[..., list[str]], error: Exception) -> None:
@@ -620,7 +612,6 @@ def test_killed_run_leaves_nothing_under_a_final_name(local: Callable[..., Asset
     assert asset_path("toy").read_bytes() == CONTENT
 
 
-@pytest.mark.xfail(reason="cache._fetch leaves the .fetch- folders and temporary files of killed runs", strict=True)
 def test_leftovers_of_a_killed_run_are_removed_by_the_next(local: Callable[..., Asset], tmp_path: Path) -> None:
     """They can be the size of an archive each."""
     kill_while_fetching(local(zip_of({"toy.bin": CONTENT}), member("toy.bin")), tmp_path)
@@ -648,7 +639,6 @@ def test_conversion_happens_once() -> None:
     assert len(calls) == 2
 
 
-@pytest.mark.xfail(reason="convert.converted reads the damaged file a second time, inside the lock", strict=True)
 def test_damaged_conversion_is_made_again() -> None:
     def build() -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         return {"weight": torch.arange(3.0)}, {}
@@ -665,7 +655,6 @@ def test_conversion_works_without_a_writable_cache(tmp_path: Path, monkeypatch: 
     assert converted("toy", 1, lambda: ({"weight": torch.ones(1)}, {}))[0]["weight"].item() == 1
 
 
-@pytest.mark.xfail(reason="convert.converted expects OSError, save_tensors raises UnwritableOutput", strict=True)
 def test_conversion_works_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise UnwritableOutput("cannot write toy: No space left on device")

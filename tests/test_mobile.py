@@ -311,7 +311,6 @@ def test_fingerprint_is_of_the_weights_alone(tiny_generator_file: Path, tmp_path
         assert changed.fingerprint != fingerprint, name
 
 
-@pytest.mark.xfail(reason="Generator.fingerprint is kept after the first look, through copies too", strict=True)
 def test_fingerprint_of_a_copy_that_was_trained(tiny_generator: MobileStyleGAN) -> None:
     before = tiny_generator.fingerprint
     tuned = copy.deepcopy(tiny_generator)
@@ -356,7 +355,6 @@ def test_wrong_generator_file(
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.xfail(reason="registry.load_generator trusts the metadata: KeyError, TypeError, ValueError", strict=True)
 @pytest.mark.parametrize("channels", [None, "7", "[]", '["a", "b"]', "[32, 32, 32, -4]"])
 def test_odd_channels_in_a_generator_file(tiny_generator_file: Path, tmp_path: Path, channels: str | None) -> None:
     def change(_: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -445,9 +443,6 @@ def test_reading_an_ir(tmp_path: Path) -> None:
         graph.next_layer("6", "Add")
 
 
-BUG_IR = pytest.mark.xfail(reason="OpenVinoIR lets KeyError, ValueError and OSError through", strict=True)
-
-
 MALFORMED = {
     "text": ("not xml", bytes(64)),
     "empty": ("", bytes(64)),
@@ -456,8 +451,6 @@ MALFORMED = {
     "beyond-the-end": (ir_xml(const(0, offset="60")), bytes(64)),
     "before-the-start": (ir_xml(const(0, offset="-16")), bytes(64)),
     "short-bin": (ir_xml(const(0)), bytes(15)),
-}
-MALFORMED_BUG = {
     "empty-bin": (ir_xml(const(0)), b""),
     "shape": (ir_xml(const(0, shape="3, 3")), bytes(64)),
     "negative-size": (ir_xml(const(0, size="-4", offset="16")), bytes(64)),
@@ -469,9 +462,9 @@ MALFORMED_BUG = {
 }
 
 
-@pytest.mark.parametrize("name", [*MALFORMED, *(pytest.param(name, marks=BUG_IR) for name in MALFORMED_BUG)])
+@pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_ir(tmp_path: Path, name: str) -> None:
-    xml, binary = (MALFORMED | MALFORMED_BUG)[name]
+    xml, binary = MALFORMED[name]
     with pytest.raises(UnsupportedCheckpoint):
         OpenVinoIR(*write_ir(tmp_path, xml, binary)).constants()
 
@@ -504,12 +497,7 @@ def replace(path: Path, old: str, new: str) -> None:
     [
         ("m.layers.3.up.modulation.bias", "m.layers.3.up.modulation.surprise", "blocks.3.up.surprise"),
         ("m.layers.3.up.modulation.bias", "n.layers.3.up.modulation.bias", "blocks.3.up.bias"),
-        pytest.param(
-            "m.input.input",
-            "m.other",
-            "m.input.input",
-            marks=pytest.mark.xfail(reason="mobile._synthesis_weights raises KeyError", strict=True),
-        ),
+        ("m.input.input", "m.other", "m.input.input"),
     ],
 )
 def test_weights_missing_or_unknown_are_named(ir_folder: Path, old: str, new: str, named: str) -> None:

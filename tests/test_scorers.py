@@ -198,7 +198,6 @@ def test_output_of_the_emotion_net_is_a_distribution() -> None:
     assert (probabilities >= 0).all()
 
 
-@pytest.mark.xfail(reason="emotion._read_keras: KeyError outside of the try", strict=True)
 @pytest.mark.parametrize("group", ["other", "model_weights"])
 def test_keras_file_of_another_network(tmp_path: Path, group: str) -> None:
     with h5py.File(tmp_path / "net.hdf5", "w") as file:

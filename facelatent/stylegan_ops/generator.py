@@ -48,7 +48,6 @@ class Generator(nn.Module):
         self.register_buffer("w_std", torch.ones(w_dim))
         self.register_buffer("w_components", torch.eye(w_dim))
         self.register_buffer("w_scales", torch.ones(w_dim))
-        self._fingerprint: str | None = None
 
     @property
     def num_ws(self) -> int:
@@ -63,14 +62,12 @@ class Generator(nn.Module):
     @property
     def fingerprint(self) -> str:
         """16 hex digits of SHA-256 over every weight (names and float32 bytes); latents and boundaries record it."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for key, value in sorted(self.state_dict().items()):
-                if not key.startswith("w_"):  # statistics are derived from the weights
-                    digest.update(key.encode())
-                    digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-            self._fingerprint = digest.hexdigest()[:16]
-        return self._fingerprint
+        digest = hashlib.sha256()
+        for key, value in sorted(self.state_dict().items()):
+            if not key.startswith("w_"):  # statistics are derived from the weights
+                digest.update(key.encode())
+                digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def mapping(self, z: Tensor) -> Tensor:
         """Map z [n, z_dim], standard normal, to w [n, w_dim]."""
@@ -111,6 +108,11 @@ class Generator(nn.Module):
     def layers_between(self, first: int, last: int) -> list[int]:
         """Indices of the W+ layers that act at resolutions ``first`` to ``last``, both included."""
         return [index for index, side in enumerate(self.layer_resolutions) if first <= side <= last]
+
+    def std_along(self, direction: Tensor) -> float:
+        """Standard deviation of w (psi 1) along a unit direction [w_dim]."""
+        parts = self.w_scales * (self.w_components @ direction.to(self.w_avg))
+        return float(parts.square().sum().sqrt())
 
     @torch.no_grad()
     def measure_w(self) -> None:

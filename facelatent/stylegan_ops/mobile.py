@@ -92,7 +92,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor, noise: Noise) -> Tensor:
         """x [n, inputs, side/2, side/2] -> [n, outputs, side, side]; ``up`` and ``conv1`` share one w."""
         x = inverse_haar(x * self.up(w1)[:, :, None, None])
-        return self.conv2(self.conv1(x, w1, noise), w2, noise)
+        out: Tensor = self.conv2(self.conv1(x, w1, noise), w2, noise)
+        return out
 
 
 class MobileStyleGAN(Generator):
@@ -170,6 +171,8 @@ def _mapping_weights(graph: OpenVinoIR) -> Iterator[tuple[str, np.ndarray]]:
 
 def _synthesis_weights(graph: OpenVinoIR) -> Iterator[tuple[str, np.ndarray]]:
     constants = graph.constants("m.")
+    if "m.input.input" not in constants:
+        raise UnsupportedCheckpoint("SynthesisNetwork.xml: no constant 'm.input.input'")
     yield "const", constants["m.input.input"]
     for name, value in constants.items():
         if ".modulation." in name:

@@ -44,7 +44,15 @@ def load_generator(name_or_path: str | Path = DEFAULT_GENERATOR, device: str | t
             f"{name_or_path} is not a generator file of facelatent (kind {metadata.get('kind')!r})"
         )
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    generator = MobileStyleGAN(metadata["name"], tuple(metadata["channels"]))
+    channels = metadata.get("channels")
+    if (
+        not isinstance(metadata.get("name"), str)
+        or not isinstance(channels, list)
+        or len(channels) < 2
+        or not all(type(count) is int and 0 < count <= 4096 for count in channels)
+    ):
+        raise UnsupportedCheckpoint(f"{name_or_path} does not say what generator it holds (channels {channels!r})")
+    generator = MobileStyleGAN(metadata["name"], tuple(channels))
     _load(generator, tensors, str(name_or_path))
     if target.type == "cpu":
         keep_freed_memory()
