@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
 from facelatent.assets import load_numpy_pickle
-from facelatent.errors import FacelatentError, UnsafeCheckpoint, UnsupportedCheckpoint
+from facelatent.errors import UnsafeCheckpoint, UnsupportedCheckpoint
 from facelatent.inversion import LPIPS, lpips
 from facelatent.inversion.perceptual import load_lpips
 
@@ -120,16 +118,6 @@ def test_gradient_of_a_plain_picture_is_finite(net: str, level: float, picture: 
     plain = torch.full_like(picture, level).requires_grad_(True)
     lpips(plain, picture, net).sum().backward()
     assert bool(plain.grad.isfinite().all())
-
-
-@pytest.mark.xfail(reason="LPIPS.normalised: the square root has no gradient at 0", strict=True)
-@pytest.mark.assets
-def test_gradient_where_nothing_fires_is_finite(picture: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = LPIPS("alex")
-    maps = [F.relu(picture - 2).requires_grad_(True)]
-    monkeypatch.setattr(network.features, "forward", lambda images: maps)
-    network.normalised(picture)[0].sum().backward()
-    assert bool(maps[0].grad.isfinite().all())
 
 
 @pytest.mark.assets
@@ -253,11 +241,20 @@ def test_garbage(tmp_path: Path, content: bytes) -> None:
 
 
 def test_cut_off(tmp_path: Path) -> None:
-    whole = pickle.dumps({"w": np.zeros((50, 50))})
-    for length in (len(whole) - 1, len(whole) // 2, 60, 3):
+    # Not changed bytes: Python's own unpickler can crash on those, hence the checksums of assets.
+    whole = pickle.dumps({"w": {"kernel": np.arange(6.0).reshape(2, 3), "bias": np.zeros(2)}}, 4)
+    for length in range(len(whole)):
         (tmp_path / "a").write_bytes(whole[:length])
         with pytest.raises(UnsupportedCheckpoint):
             load_numpy_pickle(tmp_path / "a")
+
+
+@pytest.mark.xfail(reason="load_numpy_pickle passes on a message of two lines", strict=True)
+def test_message_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"Pid\n.")
+    with pytest.raises(UnsupportedCheckpoint) as caught:
+        load_numpy_pickle(tmp_path / "a")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -271,17 +268,3 @@ def test_array_too_large_for_any_machine(tmp_path: Path, length: int) -> None:
     written(tmp_path / "a", {"w": Calls(np.ndarray, (length,))})
     with pytest.raises(UnsupportedCheckpoint):
         load_numpy_pickle(tmp_path / "a")
-
-
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(position=st.floats(0, 1), value=st.integers(0, 255), cut=st.integers(0, 3))
-def test_damage_never_escapes_as_another_error(tmp_path: Path, position: float, value: int, cut: int) -> None:
-    data = bytearray(pickle.dumps({"w": {"kernel": np.arange(6.0).reshape(2, 3), "bias": np.zeros(2)}}, 4))
-    data[min(int(position * len(data)), len(data) - 1)] = value
-    (tmp_path / "a").write_bytes(data[: len(data) - cut])
-    try:
-        result = load_numpy_pickle(tmp_path / "a")
-    except FacelatentError as error:
-        assert "\n" not in str(error)
-    else:
-        assert isinstance(result, dict)
