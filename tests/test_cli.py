@@ -324,11 +324,15 @@ def test_bad_photo_is_noticed_before_weights_are_fetched(folder: Path) -> None:
     assert "photo.jpg does not exist" in refused("invert", "photo.jpg")
 
 
-def test_message_of_a_newline_in_a_name_is_one_line(folder: Path, tiny: tuple[str, ...]) -> None:
-    result = run("invert", "two\nlines.jpg", *tiny)
-    assert result.exit_code == 1
-    if len(result.stderr.splitlines()) != 1:
-        pytest.xfail("names with newlines split the line")
+@pytest.mark.xfail(reason="names and foreign messages with newlines split the line", strict=True)
+def test_name_with_a_newline(folder: Path, tiny: tuple[str, ...]) -> None:
+    assert "does not exist" in refused("invert", "two\nlines.jpg", *tiny)
+
+
+@pytest.mark.xfail(reason="editor.kept_latent says of a folder that it does not exist", strict=True)
+def test_folder_as_photo(folder: Path, grin: Path, tiny: tuple[str, ...]) -> None:
+    (folder / "photo.jpg").mkdir()
+    assert refused("edit", "photo.jpg", "--attr", grin, *tiny) == "photo.jpg is a folder, not an image"
 
 
 @needs_weights
