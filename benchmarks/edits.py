@@ -34,8 +34,9 @@ SIDE = 256
 
 @dataclass
 class Measured:
-    """Scores of a batch of faces, their identity embeddings, and where a face was found."""
+    """Pictures [n, 3, 256, 256] of a batch of faces, their scores and identity embeddings (NaN without a face)."""
 
+    images: Tensor
     scores: dict[str, np.ndarray]
     identities: np.ndarray
 
@@ -51,36 +52,38 @@ def measure(generator: Generator, ws: Tensor) -> Measured:
         identity(array, face) if face else np.full(128, np.nan)
         for array, face in zip(to_arrays(images), faces, strict=True)
     ]
-    return Measured(scores, np.stack(embeddings))
+    return Measured(images, scores, np.stack(embeddings))
 
 
 def push(
     generator: Generator, ws: Tensor, step: Tensor, layers: list[int], before: Measured, score: str, target: float
-):
-    """The strength at which the mean score has changed by ``target``, and what is measured there."""
+) -> tuple[float, float, Measured]:
+    """The strength at which the mean score has changed by ``target`` (to 4 %), the change, and what is measured there.
 
-    def at(strength: float) -> tuple[float, Measured]:
+    A negative target pushes backwards, and the strength is negative. Where the target is out of reach, the nearest
+    strength up to 10 is returned.
+    """
+    sign, goal = (1.0, target) if target > 0 else (-1.0, -target)
+    low, low_gain, high = 0.0, 0.0, float("inf")
+    strength, tried = 1.2, []
+    for _ in range(7):
         moved = ws.clone()
-        moved[:, layers] += strength * step
+        moved[:, layers] += sign * strength * step
         after = measure(generator, moved)
-        return float(np.nanmean(after.scores[score] - before.scores[score])), after
-
-    low, low_change, high = 0.0, 0.0, 1.0
-    high_change, after = at(high)
-    while high_change < target and high < 12:
-        low, low_change = high, high_change
-        high *= 1.6
-        high_change, after = at(high)
-    for _ in range(4):
-        if abs(high_change - target) < 0.02 * target or high_change < target:
+        gain = sign * float(np.nanmean(after.scores[score] - before.scores[score]))
+        tried.append((abs(gain - goal), strength, gain, after))
+        if abs(gain - goal) < 0.04 * goal or (gain < goal and strength >= 10):
             break
-        middle = low + (target - low_change) / (high_change - low_change) * (high - low)
-        change, after = at(middle)
-        if change < target * 0.98:
-            low, low_change = middle, change
+        if gain < goal:
+            low, low_gain = strength, gain
+            # Follow the slope so far, but never more than double, and stay inside the bracket.
+            following = min(strength * min(goal / max(gain, 1e-6), 2.0), 10.0)
+            strength = following if high == float("inf") else (low + high) / 2
         else:
-            high, high_change = middle, change
-    return high, high_change, after
+            high = strength
+            strength = low + (high - low) * min(max((goal - low_gain) / (gain - low_gain), 0.15), 0.85)
+    _, strength, gain, after = min(tried, key=lambda one: one[0])
+    return sign * strength, sign * gain, after
 
 
 def drift(before: Measured, after: Measured) -> dict[str, float]:

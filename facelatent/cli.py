@@ -31,7 +31,8 @@ class _Commands(click.Group):
         except FacelatentError as error:
             if context.params.get("debug"):
                 traceback.print_exc()
-            click.echo(f"facelatent: {error}", err=True)
+            # File names may hold line breaks; an error is one line.
+            click.echo(f"facelatent: {' '.join(str(error).split())}", err=True)
             raise SystemExit(1) from error
 
 
@@ -60,7 +61,9 @@ _face = click.option("--face", type=click.IntRange(1), help="Which face, 1 = the
 _aligned = click.option("--aligned", is_flag=True, help="The photo is an FFHQ-aligned crop: do not look for a face.")
 _json = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write what was done as JSON.")
 _steps = click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 300]")
-_seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the optimisation.")
+_seed = click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the optimisation."
+)
 
 
 @main.command()
@@ -86,16 +89,16 @@ def invert(photo: Path, out: Path | None, preview: Path | None, overwrite: bool,
       facelatent invert group.jpg --face 2 -o anna.latent.safetensors --preview anna.png
     """
     from facelatent.editor import draw, latent_path, photo_crop
-    from facelatent.files import check_writable
-    from facelatent.images import save_image
+    from facelatent.images import open_image, picture_format, save_image
     from facelatent.render import strip
 
     target = out or latent_path(photo)
     if target.exists() and not overwrite:
         raise FacelatentError(f"{target} exists; pass --overwrite to replace it, or -o for another name")
-    for path in (target, preview):
-        if path is not None:
-            check_writable(path)
+    _check_outputs(photo, target, preview, options["json_file"])
+    if preview is not None:
+        picture_format(preview)
+    open_image(photo)
     generator = _load_generator(options)
     latent = _inverted(photo, generator, options)
     latent.save(target)
@@ -149,13 +152,15 @@ def edit(
       facelatent edit me.latent.safetensors --attr yaw --alpha 1.5 --compare -o turned.jpg
     """
     from facelatent.editor import apply_edits, draw
-    from facelatent.images import save_image
+    from facelatent.images import picture_format, save_image
     from facelatent.render import strip
 
     target = out or _default_out(source, "-edited.png")
-    _check_picture(target, source)
+    _check_outputs(source, target, options["json_file"])
+    picture_format(target)
     strengths = _one_each(attributes, alphas or (1.0,), "--alpha")
     chosen_ranges = _one_each(attributes, tuple(_resolutions(text) for text in ranges) or (None,), "--layers")
+    _check_source(source)
     generator = _load_generator(options)
     edits = _edits(generator, attributes, strengths, chosen_ranges)
     latent = _latent(source, generator, options)
@@ -205,17 +210,15 @@ def animate(
       facelatent animate me.latent.safetensors --attr yaw --attr smile --from -2 --to 2 -o turn.webp
     """
     from facelatent.editor import animation_frames
-    from facelatent.render import ANIMATION_SUFFIXES, save_animation
+    from facelatent.render import check_animation, save_animation
 
     target = out or _default_out(source, f"-{Path(attributes[0]).name.split('.')[0]}.gif")
-    if target.suffix.lower() not in ANIMATION_SUFFIXES:
-        raise FacelatentError(
-            f"cannot tell an animation format from {target}; end it in {', '.join(ANIMATION_SUFFIXES)}"
-        )
-    _check_picture(target, source)
+    _check_outputs(source, target, options["json_file"])
+    check_animation(target)
     none = (None,) * len(attributes)
     first = _one_each(attributes, starts or (-3.0,), "--from")
     last = _one_each(attributes, ends or (3.0,), "--to")
+    _check_source(source)
     generator = _load_generator(options)
     begin, finish = (_edits(generator, attributes, alphas, none) for alphas in (first, last))
     latent = _latent(source, generator, options)
@@ -260,13 +263,14 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
     from tqdm import tqdm
 
     from facelatent.editor import draw
-    from facelatent.files import check_writable
-    from facelatent.images import save_image
+    from facelatent.images import picture_format, save_image
     from facelatent.latent import SUFFIX, Latent
     from facelatent.render import grid
 
     numbers = _seeds(seeds)
-    check_writable(out / "x" if separate else out)
+    _check_outputs(None, out / "faces" if separate else out, options["json_file"])
+    if not separate:
+        picture_format(out)
     generator = _load_generator(options)
     images = []
     for number in tqdm(numbers, desc="drawing", unit="face", disable=not _terminal()):
@@ -448,18 +452,20 @@ def _latent(source: Path, generator: Generator, options: dict[str, Any]) -> Late
         latent = Latent.load(source)
         latent.check(generator)
         return latent
-    settings = _settings(options)
-    kept = kept_latent(source, generator, options["face"], options["aligned"]) if settings is None else None
+    target = latent_path(source)
+    kept = kept_latent(target, source, generator, _settings(options), options["face"], options["aligned"])
     if kept is not None:
         return kept
     latent = _inverted(source, generator, options)
-    target = latent_path(source)
-    if not target.exists():
-        try:
-            latent.save(target)
-            click.echo(f"wrote {target} ({_metrics(latent)})")
-        except UnwritableOutput as error:
-            click.echo(f"facelatent: the latent was not kept: {error}", err=True)
+    try:
+        if target.exists():
+            raise UnwritableOutput(f"{target} is there already, of another file, face, generator or settings")
+        latent.save(target)
+        click.echo(f"wrote {target} ({_metrics(latent)})")
+    except UnwritableOutput as error:
+        click.echo(
+            f"facelatent: the latent was not kept: {error}; 'facelatent invert' can write it elsewhere", err=True
+        )
     return latent
 
 
@@ -490,22 +496,28 @@ def _one_each(attributes: tuple[str, ...], values: tuple[Any, ...], option: str)
 
 
 def _resolutions(text: str) -> tuple[int, int]:
-    first, dash, last = text.partition("-")
-    if not dash or not first.isdigit() or not last.isdigit() or int(first) > int(last):
+    first, _, last = text.partition("-")
+    if not _is_number(first) or not _is_number(last) or int(first) > int(last):
         raise click.UsageError(f"--layers takes resolutions such as 4-32, not {text!r}")
     return int(first), int(last)
 
 
 def _seeds(text: str) -> list[int]:
-    numbers: list[int] = []
+    parts = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise click.UsageError(f"--seed takes 3, 1-16 or 1,5,9, not {text!r}")
-        numbers += range(int(first), int(last or first) + 1)
-    if not 1 <= len(numbers) <= 10_000:
-        raise click.UsageError(f"--seed {text!r} names {len(numbers)} faces; between 1 and 10,000 are drawn")
-    return numbers
+        if not _is_number(first) or (dash and not _is_number(last)):
+            raise click.UsageError(f"--seed takes 3, 1-16 or 1,5,9 (each below 2**63), not {text!r}")
+        parts.append((int(first), int(last or first)))
+    count = sum(max(last - first + 1, 0) for first, last in parts)
+    if not 1 <= count <= 10_000:
+        raise click.UsageError(f"--seed {text!r} names {count} faces; between 1 and 10,000 are drawn")
+    return [number for first, last in parts for number in range(first, last + 1)]
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a seed: ASCII digits, below 2**63."""
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63
 
 
 def _default_out(source: Path, ending: str) -> Path:
@@ -513,13 +525,28 @@ def _default_out(source: Path, ending: str) -> Path:
     return source.with_name(source.name.removesuffix(".safetensors").removesuffix(".latent").rsplit(".", 1)[0] + ending)
 
 
-def _check_picture(target: Path, source: Path) -> None:
-    """Refuse to overwrite the source, and find out about unwritable folders before minutes of work."""
+def _check_source(source: Path) -> None:
+    """Complain about a photo that cannot be opened before the generator is loaded, or even fetched."""
+    from facelatent.editor import is_latent
+    from facelatent.images import open_image
+
+    if not is_latent(source):
+        open_image(source)
+
+
+def _check_outputs(source: Path | None, *targets: Path | None) -> None:
+    """Refuse outputs that are the source or each other, and unwritable ones, before minutes of work."""
     from facelatent.files import check_writable
 
-    if target.exists() and source.exists() and target.samefile(source):
-        raise FacelatentError(f"{target} is the source itself; choose another output path")
-    check_writable(target)
+    seen = {source.resolve(): "the source itself"} if source else {}
+    for target in targets:
+        if target is not None:
+            linked = source is not None and target.exists() and source.exists() and target.samefile(source)
+            if linked or target.resolve() in seen:
+                which = "the source itself" if linked else seen[target.resolve()]
+                raise FacelatentError(f"{target} is {which}; choose another output path")
+            seen[target.resolve()] = "named for two outputs"
+            check_writable(target)
 
 
 def _metrics(latent: Latent) -> str:

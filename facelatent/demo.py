@@ -10,10 +10,10 @@ from typing import Any
 
 from facelatent.assets import asset_path
 from facelatent.boundaries import load_boundary, shipped_boundaries
-from facelatent.editor import AttributeEdit, animation_frames, draw, edit_strip
-from facelatent.files import atomic_path, sha256_of
+from facelatent.editor import AttributeEdit, animation_frames, draw, edit_strip, invert_photo, kept_latent
+from facelatent.files import atomic_path
 from facelatent.images import open_image, save_image
-from facelatent.inversion import OptimizeSettings, aligned_crop, invert
+from facelatent.inversion import OptimizeSettings, aligned_crop
 from facelatent.latent import SUFFIX
 from facelatent.render import save_animation
 from facelatent.stylegan_ops import Generator
@@ -32,7 +32,7 @@ def run_demo(
     report: Callable[[str], None] = lambda line: None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Invert the astronaut's portrait and write pictures into ``folder``.
+    """Invert the astronaut's portrait and write pictures into ``folder``. A latent of an earlier run there is reused.
 
     Writes ``aligned.png``, ``reconstruction.png``, ``astronaut.latent.safetensors``, ``strip-ATTRIBUTE.png`` for each
     shipped attribute, ``smile.gif``, and ``demo.json`` with what is returned: metrics, seconds and file names.
@@ -42,24 +42,22 @@ def run_demo(
         UnwritableOutput: ``folder`` cannot be written.
     """
     began = time.perf_counter()
+    boundaries = {name: load_boundary(name, generator) for name in shipped_boundaries()}
     photo = asset_path("astronaut", report)
     image = open_image(photo)
     save_image(aligned_crop(image, generator.resolution).image, folder / "aligned.png")
     inversion_began = time.perf_counter()
-    latent = invert(
-        image, generator, settings=settings, photo_sha256=sha256_of(photo), source="the astronaut", progress=progress
-    )
+    kept = kept_latent(folder / f"astronaut{SUFFIX}", photo, generator, settings or OptimizeSettings())
+    latent = kept or invert_photo(photo, generator, settings, progress=progress)
     inversion_seconds = time.perf_counter() - inversion_began
     latent.save(folder / f"astronaut{SUFFIX}")
     save_image(draw(generator, latent.ws)[0], folder / "reconstruction.png")
     written = ["aligned.png", "reconstruction.png", f"astronaut{SUFFIX}"]
-    for attribute in shipped_boundaries():
-        boundary = load_boundary(attribute, generator)
+    for attribute, boundary in boundaries.items():
         save_image(edit_strip(generator, latent.ws, boundary, STRENGTHS), folder / f"strip-{attribute}.png")
         written.append(f"strip-{attribute}.png")
         report(f"wrote {folder / written[-1]}")
-    boundary = load_boundary(ANIMATED, generator)
-    ends = [[AttributeEdit(boundary, alpha)] for alpha in (STRENGTHS[0], STRENGTHS[-1])]
+    ends = [[AttributeEdit(boundaries[ANIMATED], alpha)] for alpha in (STRENGTHS[0], STRENGTHS[-1])]
     frames = animation_frames(generator, latent.ws, ends[0], ends[1], _GIF_FRAMES, progress=progress)
     save_animation(frames, folder / f"{ANIMATED}.gif")
     written.append(f"{ANIMATED}.gif")
@@ -68,6 +66,7 @@ def run_demo(
         "fingerprint": generator.fingerprint,
         "metrics": latent.metrics,
         "inversion": latent.method,
+        "inversion_reused": kept is not None,
         "seconds": {
             "inversion": round(inversion_seconds, 1),
             "all": round(time.perf_counter() - began, 1),

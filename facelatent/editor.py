@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facelatent.boundaries import Boundary, edit, edit_layers
-from facelatent.errors import InvalidFile, UnreadableImage
+from facelatent.errors import FacelatentError, InvalidFile
 from facelatent.files import sha256_of
 from facelatent.images import open_image, to_images
 from facelatent.inversion import OptimizeSettings, aligned_crop, invert
@@ -38,9 +38,13 @@ class AttributeEdit:
 
     def apply(self, ws: Tensor, generator: Generator) -> Tensor:
         """Edited W+ codes [n, num_ws, 512]."""
-        layers = (
-            generator.layers_between(*self.resolutions) if self.resolutions else edit_layers(self.boundary, generator)
-        )
+        if self.resolutions is None:
+            layers = edit_layers(self.boundary, generator)
+        elif not (layers := generator.layers_between(*self.resolutions)):
+            sides = ", ".join(str(side) for side in sorted(set(generator.layer_resolutions)))
+            raise FacelatentError(
+                "no layer of {} acts at resolutions {}-{}; it has {}".format(generator.name, *self.resolutions, sides)
+            )
         return edit(ws, self.boundary, self.alpha, layers)
 
 
@@ -149,18 +153,27 @@ def invert_photo(
     )
 
 
-def kept_latent(photo: Path, generator: Generator, face: int | None = None, aligned: bool = False) -> Latent | None:
-    """The latent beside a photo, if it was inverted from the same file, face and generator; else None.
+def kept_latent(
+    path: Path,
+    photo: Path,
+    generator: Generator,
+    settings: OptimizeSettings | None = None,
+    face: int | None = None,
+    aligned: bool = False,
+) -> Latent | None:
+    """The latent at ``path``, if inverting ``photo`` with these arguments would make it again; else None.
+
+    Without ``settings`` any will do: what a user inverted with care is not thrown away for the defaults.
 
     Raises:
-        UnreadableImage: there is no such photo.
+        UnreadableImage: the photo is missing or cannot be opened.
     """
-    if not photo.is_file():
-        raise UnreadableImage(f"{photo} does not exist")
+    open_image(photo)
     try:
-        latent = Latent.load(latent_path(photo))
+        latent = Latent.load(path)
     except InvalidFile:
         return None
     same_file = latent.photo_sha256 == sha256_of(photo) and latent.fingerprint == generator.fingerprint
     same_crop = (latent.method.get("face") or 1, latent.method.get("aligned")) == (face or 1, aligned)
-    return latent if same_file and same_crop else None
+    same_settings = settings is None or latent.method.get("settings") == asdict(settings)
+    return latent if same_file and same_crop and same_settings else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from facelatent.errors import UnreadableImage
+from facelatent.errors import UnreadableImage, UnwritableOutput
 from facelatent.files import atomic_path
 
 if TYPE_CHECKING:
@@ -116,16 +116,24 @@ def to_images(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array) for array in to_arrays(images)]
 
 
+def picture_format(path: str | Path) -> str:
+    """The format of :data:`FORMATS` that a name's ending says.
+
+    Raises:
+        UnwritableOutput: no picture format has that ending.
+    """
+    format_name = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    if format_name not in FORMATS:
+        raise UnwritableOutput(f"cannot tell a picture format from the name {path}; end it in .png, .jpg or .webp")
+    return format_name
+
+
 def save_image(image: Image.Image, path: str | Path) -> None:
     """Write a picture atomically, in the format that its name's ending says (PNG, JPEG at quality 95, WebP ...).
 
     Raises:
-        UnwritableOutput: the folder cannot be written.
-        UnreadableImage: no picture format has that ending.
+        UnwritableOutput: the folder cannot be written, or no picture format has that ending.
     """
-    suffix = Path(path).suffix.lower()
-    format_name = Image.registered_extensions().get(suffix)
-    if format_name not in FORMATS:
-        raise UnreadableImage(f"cannot tell a picture format from the name {path}; end it in .png, .jpg or .webp")
+    format_name = picture_format(path)
     with atomic_path(path) as temporary:
         image.save(temporary, format=format_name, **({"quality": 95} if format_name in ("JPEG", "WEBP") else {}))

@@ -66,7 +66,10 @@ class Latent:
             raise InvalidFile(f"{path} is a safetensors file but not a latent")
         if (version := metadata.pop("format", None)) != _FORMAT:
             raise InvalidFile(f"{path} has latent format {version!r}; this facelatent reads {_FORMAT}: upgrade it")
-        return cls(tensors["ws"], **metadata)
+        try:
+            return cls(tensors["ws"], **metadata)
+        except TypeError as error:
+            raise InvalidFile(f"{path} is not a latent that this facelatent can read ({error})") from error
 
     def check(self, generator: Generator) -> None:
         """Raise IncompatibleLatent unless these codes belong to ``generator``."""

@@ -232,8 +232,8 @@ def test_doubtful_detections_are_not_faces(faces: Callable[..., None], count: in
 
 
 def test_small_face(faces: Callable[..., None]) -> None:
-    faces(face(2.0, eyes=11), face(1.0, eyes=12.5))
-    with pytest.raises(NoFaceFound, match=r"the face in far\.jpg is too small \(11 px between the eyes, at least 12"):
+    faces(face(2.0, eyes=19), face(1.0, eyes=20.5))
+    with pytest.raises(NoFaceFound, match=r"the face in far\.jpg is too small \(19 px between the eyes, at least 20"):
         choose_face(PHOTO, None, "far.jpg")
     assert choose_face(PHOTO, 2).score == 1.0
 

@@ -378,7 +378,7 @@ def test_ending_decides_the_format(tmp_path: Path, name: str, kind: str) -> None
 
 @pytest.mark.parametrize("name", ["picture", "picture.txt", "picture.pdf", "picture.png.bak"])
 def test_unknown_ending(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnreadableImage, match=r"end it in \.png, \.jpg or \.webp"):
+    with pytest.raises(UnwritableOutput, match=r"end it in \.png, \.jpg or \.webp"):
         save_image(Image.fromarray(noise()), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

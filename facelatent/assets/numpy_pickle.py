@@ -39,8 +39,10 @@ def load_numpy_pickle(path: Path) -> dict[str, Any]:
     """
     try:
         value = _ArrayUnpickler(io.BytesIO(path.read_bytes())).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        raise UnsupportedCheckpoint(f"{path} is not a pickle of arrays ({error})") from error
+    except UnsafeCheckpoint:
+        raise
+    except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
+        raise UnsupportedCheckpoint(f"{path} is not a pickle of arrays ({' '.join(str(error).split())})") from error
     if not isinstance(value, dict):
         raise UnsupportedCheckpoint(f"{path} holds a {type(value).__name__}, not a dict of arrays")
     return value

@@ -74,14 +74,17 @@ class Boundary:
             raise InvalidFile(f"{path} is a safetensors file but not a boundary")
         if (version := metadata.pop("format", None)) != _FORMAT:
             raise InvalidFile(f"{path} has boundary format {version!r}; this facelatent reads {_FORMAT}: upgrade it")
-        resolutions = metadata.pop("resolutions")
-        return cls(
-            normal=tensors["normal"],
-            intercept=float(tensors["intercept"]),
-            std=float(tensors["std"]),
-            resolutions=tuple(resolutions) if resolutions else None,
-            **metadata,
-        )
+        resolutions = metadata.pop("resolutions", None)
+        try:
+            return cls(
+                normal=tensors["normal"],
+                intercept=float(tensors["intercept"]),
+                std=float(tensors["std"]),
+                resolutions=tuple(resolutions) if resolutions else None,
+                **metadata,
+            )
+        except (TypeError, KeyError, RuntimeError) as error:
+            raise InvalidFile(f"{path} is not a boundary that this facelatent can read ({error})") from error
 
     def check(self, generator: Generator) -> None:
         """Raise IncompatibleLatent unless this boundary was fitted on ``generator``."""

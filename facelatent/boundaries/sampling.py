@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +47,10 @@ def sample_scores(
     ``(seed << 20) + k``, so that a longer run starts with what a shorter one made.
 
     Raises:
-        InvalidFile: the folder's shards belong to another generator, seed or psi.
+        InvalidFile: a shard in the folder is damaged, or belongs to another generator, seed, psi or set of scorers.
     """
-    signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE}"
+    attributes = ",".join(sorted(name for scorer in scorers for name in scorer.attributes))
+    signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE} shard={SHARD} scores={attributes}"
     shards = []
     for index in tqdm(range(-(-count // SHARD)), desc="scoring faces", unit="shard", disable=not progress):
         path = shard_path(folder, index)
@@ -55,8 +58,11 @@ def sample_scores(
             arrays = _score_shard(generator, (seed << 20) + index, psi, scorers, batch)
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, signature=np.array(signature), **arrays)  # type: ignore[arg-type]
-        shards.append(dict(np.load(path, allow_pickle=False)))
-        if str(shards[-1].pop("signature")) != signature:
+        try:
+            shards.append(dict(np.load(path, allow_pickle=False)))
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+            raise InvalidFile(f"{path} is damaged ({error}); delete it, and it is made again") from error
+        if str(shards[-1].pop("signature", "")) != signature:
             raise InvalidFile(f"{path} was made with other settings than {signature}; use another folder")
     merged = {name: np.concatenate([shard[name] for shard in shards])[:count] for name in shards[0]}
     return ScoredCodes(merged.pop("w"), merged)

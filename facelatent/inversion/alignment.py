@@ -15,7 +15,7 @@ from facelatent.errors import NoFaceFound
 from facelatent.faces import Face, find_faces
 
 #: The smallest face, in pixels between the eyes, that is aligned: below it there is nothing to invert.
-MIN_EYE_DISTANCE = 12.0
+MIN_EYE_DISTANCE = 20.0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from facelatent.errors import UnreadableImage
 from facelatent.faces import find_faces, identity
 from facelatent.images import to_arrays, to_tensor
 from facelatent.inversion.alignment import aligned_crop
@@ -37,21 +38,21 @@ class OptimizeSettings:
         w_steps: steps on one w for all layers.
         ws_steps: most steps on W+.
         learning_rate: of Adam, in standard deviations of w.
-        lpips: weight of LPIPS (VGG16) at 256 px.
-        pixels: weight of the multi-scale mean squared error.
-        prior: weight of the squared length of v: keeps codes where the generator draws faces.
-        spread: weight of the squared distance of the layers' codes from their mean: keeps W+ near W, where edits work.
+        lpips_weight: of LPIPS (VGG16) at 256 px.
+        pixel_weight: of the multi-scale mean squared error.
+        face_weight: how much more than its surroundings the face counts, in both: people look there first.
+        spread_weight: of the squared distance of the layers' codes from their mean: keeps W+ near W, where edits work.
         patience: stop when the loss has not fallen by 0.5 % within this many steps.
         seed: of torch; the run itself draws nothing, so equal settings give equal results.
     """
 
     w_steps: int = 40
-    ws_steps: int = 260
+    ws_steps: int = 240
     learning_rate: float = 0.1
-    lpips: float = 1.0
-    pixels: float = 3.0
-    prior: float = 0.0
-    spread: float = 0.0
+    lpips_weight: float = 1.0
+    pixel_weight: float = 3.0
+    face_weight: float = 4.0
+    spread_weight: float = 0.06
     patience: int = 60
     seed: int = 0
 
@@ -93,11 +94,16 @@ def invert(
 
     Raises:
         NoFaceFound: see :func:`facelatent.inversion.aligned_crop`.
+        UnreadableImage: ``aligned``, but the picture is not square.
         ValueError: unknown method.
     """
     if method != "optimize":
         raise ValueError(f"unknown inversion method {method!r}; known: optimize")
     chosen = settings or OptimizeSettings()
+    if aligned and image.width != image.height:
+        raise UnreadableImage(
+            f"{source} is {image.width} x {image.height}: an aligned crop is square; do not say aligned"
+        )
     crop = None if aligned else aligned_crop(image, generator.resolution, face, source)
     square = image.convert("RGB") if crop is None else crop.image
     ws = optimize(square, generator, chosen, progress)
@@ -107,7 +113,7 @@ def invert(
         ws.cpu(),
         generator.name,
         generator.fingerprint,
-        method={"method": method, "face": face, "aligned": aligned, **asdict(chosen)},
+        method={"method": method, "face": face, "aligned": aligned, "settings": asdict(chosen)},
         quad=None if crop is None else crop.quad.tolist(),
         photo_sha256=photo_sha256,
         metrics=reconstruction_metrics(_target(square, reconstruction.shape[-1]), reconstruction.cpu()),
@@ -118,18 +124,21 @@ def optimize(square: Image.Image, generator: Generator, settings: OptimizeSettin
     """W+ codes [1, num_ws, 512] of an aligned crop; see the module's docstring."""
     torch.manual_seed(settings.seed)
     side = min(COMPARE_SIDE, generator.resolution)
-    target = _target(square, side).to(generator.device)
+    target = _target(square, generator.resolution).to(generator.device)
     network = load_lpips("vgg").to(generator.device)
+    weights = face_weights(generator.resolution, settings.face_weight).to(generator.device)
+    small_weights = shrunk(weights, side)
     with torch.no_grad():
-        features = network.normalised(target)
+        features = network.normalised(_target(square, side).to(generator.device))
     basis = generator.w_components * generator.w_scales[:, None]  # [components, w_dim]
 
     def loss_of(v: Tensor) -> Tensor:
         ws = (generator.w_avg + v @ basis).expand(1, generator.num_ws, -1)
-        image = generator.synthesis(ws, resolution=side)
-        loss = settings.lpips * network.distance(network.normalised(image), features).sum()
-        loss = loss + settings.pixels * multiscale_mse(image, target) + settings.prior * v.square().mean()
-        return loss + settings.spread * (v - v.mean(1, keepdim=True)).square().mean()
+        image = generator.synthesis(ws)
+        maps = network.normalised(shrunk(image, side))
+        loss = settings.lpips_weight * network.distance(maps, features, small_weights).sum()
+        loss = loss + settings.pixel_weight * multiscale_mse(image, target, weights)
+        return loss + settings.spread_weight * (v - v.mean(1, keepdim=True)).square().mean()
 
     v = torch.zeros(1, 1, len(basis), device=generator.device)
     total = settings.w_steps + settings.ws_steps
@@ -139,12 +148,38 @@ def optimize(square: Image.Image, generator: Generator, settings: OptimizeSettin
     return generator.w_avg + v @ basis
 
 
-def multiscale_mse(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of the mean squared errors at full, half and one eighth size: shape and colour count, not only pixels."""
-    total = F.mse_loss(a, b)
-    for factor in (2, 8):
-        total = total + F.mse_loss(F.avg_pool2d(a, factor), F.avg_pool2d(b, factor))
+def face_weights(side: int, face: float) -> Tensor:
+    """[1, 1, side, side] weights of mean 1: ``1 + face`` inside the ellipse where an FFHQ-aligned face lies, 1 outside.
+
+    The ellipse spans brows to chin; its edge is soft over about a tenth of the side.
+    """
+    places = (torch.arange(side) + 0.5) / side
+    radius = (((places[None, :] - 0.5) / 0.24).square() + ((places[:, None] - 0.58) / 0.30).square()).sqrt()
+    weights = 1 + face * torch.sigmoid(12 * (1 - radius))
+    return (weights / weights.mean())[None, None]
+
+
+def multiscale_mse(a: Tensor, b: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the weighted mean squared errors at full size and at 256, 128 and 32 px (those below it).
+
+    Small sizes count shape and colour; the full one stops LPIPS, blind above 256 px, from weaving texture there.
+
+    Args:
+        a: [n, 3, H, H].
+        b: likewise.
+        weights: [1, 1, H, H] of mean 1.
+    """
+    total = ((a - b).square() * weights).mean()
+    for side in (256, 128, 32):
+        if side < a.shape[-1]:
+            total = total + ((shrunk(a, side) - shrunk(b, side)).square() * shrunk(weights, side)).mean()
     return total
+
+
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """Square images averaged down to ``side`` px, which divides theirs."""
+    factor = images.shape[-1] // side
+    return images if factor == 1 else F.avg_pool2d(images, factor)
 
 
 def reconstruction_metrics(target: Tensor, reconstruction: Tensor) -> dict[str, float]:

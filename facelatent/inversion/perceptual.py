@@ -98,12 +98,21 @@ class LPIPS(nn.Module):
         maps = self.features(images)
         return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in maps]
 
-    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        """LPIPS [n] between two results of :meth:`normalised`."""
-        parts = [
-            (F.conv2d((x - y).square(), head)).mean((1, 2, 3)) for x, y, head in zip(a, b, self.heads, strict=True)
-        ]
-        return torch.stack(parts).sum(0)
+    def distance(self, a: list[Tensor], b: list[Tensor], weights: Tensor | None = None) -> Tensor:
+        """LPIPS [n] between two results of :meth:`normalised`.
+
+        Args:
+            a: five feature maps.
+            b: likewise.
+            weights: [1, 1, H, W] of mean 1: how much each place counts; equally if None.
+        """
+        total = torch.zeros(len(a[0]), device=a[0].device)
+        for x, y, head in zip(a, b, self.heads, strict=True):
+            error = F.conv2d((x - y).square(), head)
+            if weights is not None:
+                error = error * F.interpolate(weights, error.shape[-2:], mode="area")
+            total = total + error.mean((1, 2, 3))
+        return total
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS [n] between pictures a, b [n, 3, H, W] in [-1, 1]."""

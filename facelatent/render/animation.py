@@ -32,6 +32,15 @@ def there_and_back(count: int) -> list[int]:
     return [*range(turning + 1), *range(turning - 1, 0, -1)]
 
 
+def check_animation(path: str | Path) -> None:
+    """Raise FacelatentError for a name under which nothing can be written: unknown ending, MP4 without ``video``."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in ANIMATION_SUFFIXES:
+        raise FacelatentError(f"cannot tell an animation format from {path}; end it in {', '.join(ANIMATION_SUFFIXES)}")
+    if suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise FacelatentError("MP4 needs the extra 'video': pip install 'facelatent[video]'; or end the name in .gif")
+
+
 def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float = 24) -> None:
     """Write frames of one size as an endlessly looping GIF or WebP, or as MP4, by the name's ending.
 
@@ -39,9 +48,8 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float =
         FacelatentError: an unknown ending, or MP4 without the extra ``video``.
         UnwritableOutput: the folder cannot be written.
     """
+    check_animation(path)
     suffix = Path(path).suffix.lower()
-    if suffix not in ANIMATION_SUFFIXES:
-        raise FacelatentError(f"cannot tell an animation format from {path}; end it in {', '.join(ANIMATION_SUFFIXES)}")
     if suffix == ".mp4":
         return _save_mp4(frames, path, fps)
     pictures = _quantise(frames) if suffix == ".gif" else [frame.convert("RGB") for frame in frames]
@@ -54,8 +62,6 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float =
 
 
 def _save_mp4(frames: Sequence[Image.Image], path: str | Path, fps: float) -> None:
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise FacelatentError("MP4 needs the extra 'video': pip install 'facelatent[video]'; or end the name in .gif")
     import imageio.v3 as iio
 
     stacked = np.stack([np.asarray(frame.convert("RGB")) for frame in frames])
@@ -70,12 +76,28 @@ def _quantise(frames: Sequence[Image.Image]) -> list[Image.Image]:
     sample = pixels[np.random.default_rng(0).integers(0, len(pixels), _PALETTE_PIXELS)]
     clusters = min(_COLOURS, len(np.unique(sample, axis=0)))
     means = MiniBatchKMeans(clusters, batch_size=8192, n_init=1, random_state=0).fit(sample.astype(np.float32))
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(np.clip(means.cluster_centers_.round(), 0, 255).astype(np.uint8).tobytes())
+    palette = np.clip(means.cluster_centers_.round(), 0, 255).astype(np.uint8).tobytes()
+    nearest = _nearest_table(means)
     pattern = np.kron(np.ones([-(-side // 8) for side in stacked.shape[1:3]]), _bayer(8))
     pattern = (pattern[: stacked.shape[1], : stacked.shape[2], None] * 2 - 1) * _DITHER
-    dithered = np.clip(stacked + pattern, 0, 255).round().astype(np.uint8)
-    return [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in dithered]
+    pictures = []
+    for frame in stacked:
+        red, green, blue = (np.clip(frame + pattern, 0, 255).round().astype(np.uint8) >> 2).transpose(2, 0, 1)
+        picture = Image.fromarray(nearest[red, green, blue], "P")
+        picture.putpalette(palette)
+        pictures.append(picture)
+    return pictures
+
+
+def _nearest_table(means: MiniBatchKMeans) -> np.ndarray:
+    """Palette index [64, 64, 64] of each colour by its upper six bits.
+
+    Pillow's own matching takes the lower corner of such a cell for its colour, which darkens; this takes the middle.
+    """
+    middles = np.arange(2, 256, 4, dtype=np.float32)
+    cells = np.stack(np.meshgrid(middles, middles, middles, indexing="ij"), axis=-1).reshape(-1, 3)
+    table: np.ndarray = means.predict(cells).astype(np.uint8).reshape(64, 64, 64)
+    return table
 
 
 def _bayer(side: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facelatent.assets import asset_path, converted
-from facelatent.errors import UnsupportedCheckpoint
+from facelatent.errors import FacelatentError, UnsupportedCheckpoint
 from facelatent.files import load_tensors, save_tensors
 from facelatent.stylegan_ops.generator import Generator
 from facelatent.stylegan_ops.memory import keep_freed_memory
@@ -29,7 +29,9 @@ def load_generator(name_or_path: str | Path = DEFAULT_GENERATOR, device: str | t
 
     Raises:
         AssetUnavailable: the named weights cannot be fetched.
-        UnsupportedCheckpoint: neither a known name nor a readable generator file.
+        UnsupportedCheckpoint: neither a known name nor a generator file.
+        InvalidFile: the file is not safetensors.
+        FacelatentError: the device cannot be used.
     """
     if str(name_or_path) == DEFAULT_GENERATOR:
         tensors, metadata = converted(DEFAULT_GENERATOR, 1, _convert_default)
@@ -43,7 +45,7 @@ def load_generator(name_or_path: str | Path = DEFAULT_GENERATOR, device: str | t
         raise UnsupportedCheckpoint(
             f"{name_or_path} is not a generator file of facelatent (kind {metadata.get('kind')!r})"
         )
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = _device(device)
     channels = metadata.get("channels")
     if (
         not isinstance(metadata.get("name"), str)
@@ -58,6 +60,21 @@ def load_generator(name_or_path: str | Path = DEFAULT_GENERATOR, device: str | t
         keep_freed_memory()
     # channels_last is what the CPU's convolution library works in: a tenth to a half faster.
     return generator.to(target, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    """The device to use; a GPU if there is one and none is named.
+
+    Raises:
+        FacelatentError: torch does not know the device, or this machine does not have it.
+    """
+    try:
+        target = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=target).cpu()  # naming a device costs nothing: only using it tells
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FacelatentError(f"the device {str(name)!r} cannot be used ({reason}); try cpu, cuda or cuda:1") from error
+    return target
 
 
 def save_generator(generator: MobileStyleGAN, path: str | Path) -> None:
