@@ -60,7 +60,7 @@ _device = click.option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...
 _face = click.option("--face", type=click.IntRange(1), help="Which face, 1 = the best-scored.  [default: 1]")
 _aligned = click.option("--aligned", is_flag=True, help="The photo is an FFHQ-aligned crop: do not look for a face.")
 _json = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write what was done as JSON.")
-_steps = click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 300]")
+_steps = click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 250]")
 _seed = click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the optimisation."
 )

@@ -19,9 +19,9 @@ from facelatent.render import save_animation
 from facelatent.stylegan_ops import Generator
 
 #: Strengths of the strips, in standard deviations.
-STRENGTHS = (-3.0, -1.5, 0.0, 1.5, 3.0)
-#: The attribute of the GIF.
-ANIMATED = "smile"
+STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+#: The attribute of the GIF, and how far it goes either way.
+ANIMATED, SWING = "smile", 3.0
 _GIF_FRAMES = 48
 
 
@@ -57,7 +57,7 @@ def run_demo(
         save_image(edit_strip(generator, latent.ws, boundary, STRENGTHS), folder / f"strip-{attribute}.png")
         written.append(f"strip-{attribute}.png")
         report(f"wrote {folder / written[-1]}")
-    ends = [[AttributeEdit(boundaries[ANIMATED], alpha)] for alpha in (STRENGTHS[0], STRENGTHS[-1])]
+    ends = [[AttributeEdit(boundaries[ANIMATED], alpha)] for alpha in (-SWING, SWING)]
     frames = animation_frames(generator, latent.ws, ends[0], ends[1], _GIF_FRAMES, progress=progress)
     save_animation(frames, folder / f"{ANIMATED}.gif")
     written.append(f"{ANIMATED}.gif")

@@ -47,7 +47,7 @@ class OptimizeSettings:
     """
 
     w_steps: int = 40
-    ws_steps: int = 240
+    ws_steps: int = 210
     learning_rate: float = 0.1
     lpips_weight: float = 1.0
     pixel_weight: float = 3.0

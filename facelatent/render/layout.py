@@ -30,7 +30,7 @@ def grid(
         size: side of each picture in pixels.
         titles: one word or two left of each row.
     """
-    points = max(size // 14, 11)
+    points = max(size // 16, 11)
     font = ImageFont.load_default(points)
     line = round(points * 1.5) if labels else 0
     margin = round(max(font.getlength(title) for title in titles)) + 3 * _GAP if titles else 0
