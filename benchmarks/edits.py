@@ -58,7 +58,7 @@ def measure(generator: Generator, ws: Tensor) -> Measured:
 def push(
     generator: Generator, ws: Tensor, step: Tensor, layers: list[int], before: Measured, score: str, target: float
 ) -> tuple[float, float, Measured]:
-    """The strength at which the mean score has changed by ``target`` (to 1.5 %), the change, and what is measured there.
+    """The strength at which the mean score has changed by ``target`` (to 1.5 %), that change, what is measured.
 
     A negative target pushes backwards, and the strength is negative. Where the target is out of reach, the nearest
     strength up to 10 is returned.
