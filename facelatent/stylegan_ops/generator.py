@@ -164,7 +164,7 @@ class Generator(nn.Module):
     def measure_w(self) -> None:
         """Fill ``w_avg``, ``w_std``, ``w_components`` and ``w_scales`` from 65,536 samples with a fixed seed."""
         w = self.typical_ws(_STATISTICS_SAMPLES).double()
-        variances, vectors = torch.linalg.eigh(torch.cov(w.T))
+        variances, vectors = torch.linalg.eigh(torch.cov(w.T).reshape(self.w_dim, self.w_dim))
         components = vectors.flip(1).T
         # An eigenvector's sign is arbitrary: fix it, so that stored statistics do not depend on the LAPACK build.
         components = components * components.gather(1, components.abs().argmax(1, keepdim=True)).sign()

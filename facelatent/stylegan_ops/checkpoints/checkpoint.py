@@ -12,7 +12,7 @@ from torch import Tensor
 
 from facelatent.errors import UnsupportedCheckpoint
 from facelatent.stylegan_ops.checkpoints.allowed import Stored
-from facelatent.stylegan_ops.checkpoints.containers import named_errors, read_contents
+from facelatent.stylegan_ops.checkpoints.containers import Contents, named_errors, read_contents
 from facelatent.stylegan_ops.checkpoints.kinds import Found, Kind, Tensors, find_kind
 from facelatent.stylegan_ops.checkpoints.layouts import (
     Layout,
@@ -69,11 +69,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     contents = read_contents(path)
     with named_errors(str(path)):
-        kind, found = find_kind(contents)
-        budget = Path(path).stat().st_size
-        if found.layout is None:
-            return _read_mobile(kind, found, contents.container, budget)
-        return _read_stylegan2(kind, found, contents.container, found.layout, budget)
+        return checkpoint_in(contents, Path(path).stat().st_size)
+
+
+def checkpoint_in(contents: Contents, size: int) -> Checkpoint:
+    """As :func:`read_checkpoint`, from the contents of a file of ``size`` bytes; damage is raised as it comes."""
+    kind, found = find_kind(contents)
+    if found.layout is None:
+        return _read_mobile(kind, found, contents.container, size)
+    return _read_stylegan2(kind, found, contents.container, found.layout, size)
 
 
 def _read_mobile(kind: Kind, found: Found, container: str, budget: int) -> Checkpoint:
