@@ -130,7 +130,8 @@ def nvidia_module(state: Mapping[str, Tensor], **synthesis: Any) -> Persistent:
             module.register_buffer(leaf, value.clone())
         else:
             module.register_parameter(leaf, nn.Parameter(value.clone()))
-    root._modules["synthesis"].__dict__.update(synthesis)  # type: ignore[union-attr]
+    if synthesis:
+        root._modules["synthesis"].__dict__.update(synthesis)  # type: ignore[union-attr]
     return root
 
 

@@ -90,7 +90,8 @@ class ArrayType:
 
     def __init__(self, code: str, *_: Any) -> None:
         if type(code) is not str or code not in _NUMPY_TYPES:
-            raise UnsafeCheckpoint(f"it has numpy values of type {str(code)[:20]!r}, which are not plain numbers")
+            shown = code[:20] if type(code) is str else type(code).__name__
+            raise UnsafeCheckpoint(f"it has numpy values of type {shown!r}, which are not plain numbers")
         self.code = code
 
     def set_state(self, state: Any) -> None:

@@ -22,6 +22,8 @@ Target = Literal["facelatent", "rosinality", "nvidia-state"]
 #: Samples of the mean of w where a file has none: its error is a hundredth of w's spread, in a second.
 _AVERAGE_SAMPLES = 8192
 _NOISE_SEED = 0
+#: What metadata may claim; the tensors' shapes are compared with the claim afterwards.
+_MAX_LEVELS, _MAX_CHANNELS = 12, 1 << 14
 
 
 def build_generator(checkpoint: Checkpoint, name: str) -> Generator:
@@ -55,7 +57,8 @@ def build_generator(checkpoint: Checkpoint, name: str) -> Generator:
 
 def _build_mobile(checkpoint: Checkpoint) -> Generator:
     name, channels = checkpoint.settings.get("name"), checkpoint.settings.get("channels")
-    if not isinstance(name, str) or not isinstance(channels, list) or any(type(c) is not int for c in channels):
+    sane = isinstance(channels, list) and 1 < len(channels) < _MAX_LEVELS
+    if not isinstance(name, str) or not sane or any(type(c) is not int or not 0 < c < _MAX_CHANNELS for c in channels):
         raise UnsupportedCheckpoint("a facelatent generator file whose metadata is damaged")
     with torch.device("meta"):  # nothing is allocated on the word of the metadata
         expected = {key: value.shape for key, value in MobileStyleGAN(name, tuple(channels)).state_dict().items()}

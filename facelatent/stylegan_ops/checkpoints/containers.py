@@ -238,6 +238,8 @@ def _read_stream(data: memoryview, nested: bool = False) -> Any:
     value, keys = reader.load(), reader.load()
     position = reader.position
     for key in keys:
+        if type(key) is not str:
+            raise TypeError("a storage's key is not text")
         storage, declared = storages[key]
         (count,) = struct.unpack("<q", data[position : position + 8])
         start, end = position + 8, position + 8 + count * (storage.dtype.itemsize if storage.dtype else 1)

@@ -131,7 +131,8 @@ def _training_settings(generator: Record) -> dict[str, Any]:
 
 def _stylegan3(contents: Contents) -> Found | None:
     generator = _nvidia_generator(contents)
-    keys = _module_tensors(generator) if generator else _state_dict(contents)
+    tensors = _module_tensors(generator) if generator else {}
+    keys = {**tensors, **_tensors(contents.value), **_tensors(_part(contents, "G_ema"))}
     if any(key.startswith(("synthesis.input.", "synthesis.L0_")) for key in keys):
         raise UnsupportedCheckpoint(
             "it is a StyleGAN3 generator (alias-free, synthesis.L0_...), which facelatent does not draw; use a "

@@ -25,8 +25,9 @@ def read_network(network: Record) -> tuple[dict[str, Tensor], Tensor | None, dic
     """
     state = network.state if isinstance(network.state, Mapping) else {}
     version = state.get("version")
-    if not isinstance(version, int) or version < _OLDEST_VERSION:
-        raise UnsupportedCheckpoint(f"a TensorFlow network of version {version!r}; {_OLDEST_VERSION} or newer is read")
+    version = version if type(version) is int else 0
+    if version < _OLDEST_VERSION:
+        raise UnsupportedCheckpoint(f"a TensorFlow network of version {version}; {_OLDEST_VERSION} or newer is read")
     variables = dict(_variables(network))
     if any(name.startswith("mapping/LabelConcat") for name in variables):
         raise UnsupportedCheckpoint("a TensorFlow generator with classes; only unconditional ones are converted")
