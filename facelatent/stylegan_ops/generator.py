@@ -52,7 +52,8 @@ class Generator(nn.Module):
         self.label_dim = 0
         self.register_buffer("w_avg", torch.zeros(w_dim))
         self.register_buffer("w_std", torch.ones(w_dim))
-        self.register_buffer("w_components", torch.eye(w_dim))
+        # On the CPU by name: torch.eye on the meta device, where loaders build networks, imports a second of compilers.
+        self.register_buffer("w_components", torch.eye(w_dim, device="cpu"))
         self.register_buffer("w_scales", torch.ones(w_dim))
         self._fingerprint: str | None = None
         self._w_space: str | None = None

@@ -16,7 +16,8 @@ Factor = int | Sequence[int]
 
 def setup_filter(taps: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
     """A float32 filter that sums to 1: the outer product of fewer than 8 ``taps`` [n] with themselves, or as given."""
-    f = torch.tensor(taps, dtype=torch.float32)
+    # On the CPU by name: networks are built on the meta device and only then given their weights.
+    f = torch.tensor(taps, dtype=torch.float32, device="cpu")
     if f.ndim == 1 and len(f) < 8:
         f = torch.outer(f, f)
     return f / f.sum()

@@ -27,7 +27,7 @@ _MAX_LEVELS, _MAX_CHANNELS = 12, 1 << 14
 
 
 def build_generator(checkpoint: Checkpoint, name: str) -> Generator:
-    """The network of ``checkpoint`` with its weights, on the CPU.
+    """The network of ``checkpoint``, on the CPU; it uses the checkpoint's tensors, not copies.
 
     What the file lacks (:attr:`Checkpoint.missing`) is estimated or drawn with a fixed seed. Files of ours carry a
     name, which counts instead of ``name``.
@@ -43,13 +43,16 @@ def build_generator(checkpoint: Checkpoint, name: str) -> Generator:
     for row in rows(config):
         if row.facelatent not in state:
             state[row.facelatent] = torch.randn(row.shape, generator=random)
-    generator = StyleGAN2(str(checkpoint.settings.get("name", name)), config)
-    statistics = {key: value for key, value in generator.state_dict().items() if key.startswith("w_")}
-    known = {key: checkpoint.state[key] for key in statistics if key in checkpoint.state}
-    generator.measured = len(known) == len(statistics) - 1  # all but w_avg
-    if checkpoint.w_avg is not None:
-        known["w_avg"] = checkpoint.w_avg
-    generator.load_state_dict(state | statistics | known)
+    dim = config.w_dim
+    unknown = {"w_std": torch.ones(dim), "w_components": torch.eye(dim), "w_scales": torch.ones(dim)}
+    known = {key: checkpoint.state[key] for key in unknown if key in checkpoint.state}
+    average = torch.zeros(dim) if checkpoint.w_avg is None else checkpoint.w_avg
+    # Filling a network with zeros and copying over them would take most of the loading time.
+    with torch.device("meta"):
+        generator = StyleGAN2(str(checkpoint.settings.get("name", name)), config)
+    generator.measured = True  # or assigning the statistics would ask for them first
+    generator.load_state_dict({**state, **unknown, **known, "w_avg": average}, assign=True)
+    generator.measured = len(known) == len(unknown)
     if checkpoint.w_avg is None:
         generator.w_avg.copy_(generator.typical_ws(_AVERAGE_SAMPLES).mean(0))
     return generator.eval()
@@ -57,8 +60,12 @@ def build_generator(checkpoint: Checkpoint, name: str) -> Generator:
 
 def _build_mobile(checkpoint: Checkpoint) -> Generator:
     name, channels = checkpoint.settings.get("name"), checkpoint.settings.get("channels")
-    sane = isinstance(channels, list) and 1 < len(channels) < _MAX_LEVELS
-    if not isinstance(name, str) or not sane or any(type(c) is not int or not 0 < c < _MAX_CHANNELS for c in channels):
+    if (
+        not isinstance(name, str)
+        or not isinstance(channels, list)
+        or not 1 < len(channels) < _MAX_LEVELS
+        or any(type(count) is not int or not 0 < count < _MAX_CHANNELS for count in channels)
+    ):
         raise UnsupportedCheckpoint("a facelatent generator file whose metadata is damaged")
     with torch.device("meta"):  # nothing is allocated on the word of the metadata
         expected = {key: value.shape for key, value in MobileStyleGAN(name, tuple(channels)).state_dict().items()}
