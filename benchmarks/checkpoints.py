@@ -52,7 +52,7 @@ def writers() -> dict[str, Callable[[Path], Any]]:
         return {**value, "state_dict": {**value["state_dict"], "encoder.all": torch.zeros(ENCODER)}}
 
     return {
-        "nvidia .pkl (G, D, G_ema)": lambda p: p.write_bytes(files.nvidia_pickle(nvidia)),
+        "nvidia .pkl (G, D, G_ema)": lambda p: p.write_bytes(files.nvidia_pickle(nvidia, discriminator=DISCRIMINATOR)),
         "nvidia TensorFlow .pkl": lambda p: p.write_bytes(files.tensorflow_pickle(nvidia)),
         "rosinality .pt (zip)": lambda p: torch.save({**trained, "latent_avg": average}, p),
         "rosinality .pt (stream)": lambda p: torch.save(

@@ -135,12 +135,14 @@ def nvidia_module(state: Mapping[str, Tensor], **synthesis: Any) -> Persistent:
     return root
 
 
-def nvidia_pickle(state: Mapping[str, Tensor], protocol: int = 4, copies: int = 1, **synthesis: Any) -> bytes:
-    """A training snapshot: G, D (stand-ins of ``copies`` generators), G_ema, and settings."""
+def nvidia_pickle(
+    state: Mapping[str, Tensor], protocol: int = 4, copies: int = 1, discriminator: int = 4, **synthesis: Any
+) -> bytes:
+    """A training snapshot: ``copies`` of G, a stand-in for D of so many numbers, G_ema, and settings."""
     extras = {f"G{index or ''}": nvidia_module(state) for index in range(copies)}
     snapshot = {
         **extras,
-        "D": nvidia_module({"b4.out.weight": torch.zeros(1, 4), "synthesis.x": torch.zeros(1)}),
+        "D": nvidia_module({"b4.out.weight": torch.zeros(discriminator)}),
         "G_ema": nvidia_module(state, **synthesis),
         "training_set_kwargs": EasyDict(path="ffhq.zip", use_labels=False, resolution=np.int64(32)),
         "augment_pipe": None,

@@ -219,6 +219,24 @@ def test_half_precision_blocks_draw_nearly_the_same(dtype: torch.dtype, bar: flo
     assert torch.equal(generator.synthesis(ws), exact)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", ["nvidia", "rosinality"])
+def test_pictures_match_on_the_gpu(layout: Layout) -> None:
+    """In float32 within the bar of the CPU; half precision within a twentieth."""
+    generator, golden = filled(layout, 256)
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        generator = generator.to("cuda")
+        ws = generator.broadcast(generator.mapping(golden["z"].to("cuda")))
+        expected = golden["image_const" if layout == "nvidia" else "image"]
+        assert difference(generator.synthesis(ws).cpu(), expected) <= BAR
+        generator.set_precision(torch.float16)
+        assert difference(generator.synthesis(ws).cpu(), expected) <= 0.05
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
 def test_half_precision_survives_weights_and_styles_that_overflow_it() -> None:
     generator = tiny()
     ws = some_ws(generator)

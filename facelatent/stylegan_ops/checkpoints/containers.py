@@ -41,7 +41,6 @@ _DAMAGE = (
     LookupError,
     MemoryError,
     NotImplementedError,
-    OSError,
     RecursionError,
     RuntimeError,
     TypeError,
@@ -93,6 +92,8 @@ def named_errors(source: str) -> Iterator[None]:
         yield
     except FacelatentError as error:
         raise type(error)(f"{source}: {error}") from error
+    except OSError as error:
+        raise UnsupportedCheckpoint(f"{source}: cannot be read ({error.strerror or error})") from error
     except _DAMAGE as error:
         reason = str(error)[:200] or type(error).__name__
         raise UnsupportedCheckpoint(f"{source}: damaged or truncated ({reason}); download it again") from error
