@@ -220,6 +220,7 @@ def test_half_precision_blocks_draw_nearly_the_same(dtype: torch.dtype, bar: flo
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("layout", ["nvidia", "rosinality"])
 def test_pictures_match_on_the_gpu(layout: Layout) -> None:
     """In float32 within the bar of the CPU; half precision within a twentieth."""
