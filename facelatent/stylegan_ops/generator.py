@@ -55,8 +55,6 @@ class Generator(nn.Module):
         # On the CPU by name: torch.eye on the meta device, where loaders build networks, imports a second of compilers.
         self.register_buffer("w_components", torch.eye(w_dim, device="cpu"))
         self.register_buffer("w_scales", torch.ones(w_dim))
-        self._fingerprint: str | None = None
-        self._w_space: str | None = None
 
     @property
     def num_ws(self) -> int:
@@ -71,14 +69,12 @@ class Generator(nn.Module):
     @property
     def fingerprint(self) -> str:
         """16 hex digits of SHA-256 over every weight (names and float32 bytes); latents and boundaries record it."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for key, value in sorted(self.state_dict().items()):
-                if not key.startswith("w_"):  # statistics are derived from the weights
-                    digest.update(key.encode())
-                    digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-            self._fingerprint = digest.hexdigest()[:16]
-        return self._fingerprint
+        digest = hashlib.sha256()
+        for key, value in sorted(self.state_dict().items()):
+            if not key.startswith("w_"):  # statistics are derived from the weights
+                digest.update(key.encode())
+                digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def w_space(self) -> str:
@@ -86,16 +82,14 @@ class Generator(nn.Module):
 
         Generators with the same mapping have the same W space: a boundary trained on one acts on the other.
         """
-        if self._w_space is None:
-            # Quasi-random numbers by arithmetic, so that no library's generator is part of the definition.
-            steps = torch.arange(1, 4 * self.z_dim + 1, dtype=torch.float64)
-            z = torch.sin(steps * steps * 0.6180339887498949).reshape(4, self.z_dim).float().to(self.device)
-            label = torch.eye(self.label_dim, device=z.device)[:1].expand(4, -1) if self.label_dim else None
-            with torch.no_grad():
-                w = self.mapping(z, label)[:, : _W_SPACE_VALUES // 4].flatten().double().cpu()
-            steps16 = (w / _W_SPACE_STEP).round().clamp(-32768, 32767).to(torch.int16)
-            self._w_space = steps16.numpy().astype(">i2").tobytes().hex()
-        return self._w_space
+        # Quasi-random numbers by arithmetic, so that no library's generator is part of the definition.
+        steps = torch.arange(1, 4 * self.z_dim + 1, dtype=torch.float64)
+        z = torch.sin(steps * steps * 0.6180339887498949).reshape(4, self.z_dim).float().to(self.device)
+        label = torch.eye(self.label_dim, device=z.device)[:1].expand(4, -1) if self.label_dim else None
+        with torch.no_grad():
+            w = self.mapping(z, label)[:, : _W_SPACE_VALUES // 4].flatten().double().cpu()
+        rounded = (w / _W_SPACE_STEP).round().clamp(-32768, 32767)
+        return rounded.numpy().astype(">i2").tobytes().hex()
 
     def mapping(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Map z [n, z_dim], standard normal, to w [n, w_dim]; ``label`` [n, label_dim] only where there are classes.

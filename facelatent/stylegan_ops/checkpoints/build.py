@@ -12,7 +12,7 @@ from torch import Tensor
 from facelatent.errors import UnsupportedCheckpoint, UnwritableOutput
 from facelatent.files import atomic_path, save_tensors, sha256_of
 from facelatent.stylegan_ops.checkpoints.checkpoint import Checkpoint, parameter_count, read_checkpoint
-from facelatent.stylegan_ops.checkpoints.layouts import from_facelatent, listed, rows, to_facelatent
+from facelatent.stylegan_ops.checkpoints.layouts import from_facelatent, rows, to_facelatent
 from facelatent.stylegan_ops.generator import Generator
 from facelatent.stylegan_ops.mobile import MobileStyleGAN
 from facelatent.stylegan_ops.stylegan2 import StyleGAN2
@@ -22,8 +22,6 @@ Target = Literal["facelatent", "rosinality", "nvidia-state"]
 #: Samples of the mean of w where a file has none: its error is a hundredth of w's spread, in a second.
 _AVERAGE_SAMPLES = 8192
 _NOISE_SEED = 0
-#: What metadata may claim; the tensors' shapes are compared with the claim afterwards.
-_MAX_LEVELS, _MAX_CHANNELS = 12, 1 << 14
 
 
 def build_generator(checkpoint: Checkpoint, name: str) -> Generator:
@@ -31,12 +29,11 @@ def build_generator(checkpoint: Checkpoint, name: str) -> Generator:
 
     What the file lacks (:attr:`Checkpoint.missing`) is estimated or drawn with a fixed seed. Files of ours carry a
     name, which counts instead of ``name``.
-
-    Raises:
-        UnsupportedCheckpoint: a MobileStyleGAN whose tensors do not fit together.
     """
     if checkpoint.config is None or checkpoint.layout is None:
-        return _build_mobile(checkpoint)
+        mobile = MobileStyleGAN(checkpoint.settings["name"], tuple(checkpoint.settings["channels"]))
+        mobile.load_state_dict(checkpoint.state)
+        return mobile.eval()
     config = checkpoint.config
     state = to_facelatent(checkpoint.state, config, checkpoint.layout)
     random = torch.Generator().manual_seed(_NOISE_SEED)
@@ -55,27 +52,6 @@ def build_generator(checkpoint: Checkpoint, name: str) -> Generator:
     generator.measured = len(known) == len(unknown)
     if checkpoint.w_avg is None:
         generator.w_avg.copy_(generator.typical_ws(_AVERAGE_SAMPLES).mean(0))
-    return generator.eval()
-
-
-def _build_mobile(checkpoint: Checkpoint) -> Generator:
-    name, channels = checkpoint.settings.get("name"), checkpoint.settings.get("channels")
-    if (
-        not isinstance(name, str)
-        or not isinstance(channels, list)
-        or not 1 < len(channels) < _MAX_LEVELS
-        or any(type(count) is not int or not 0 < count < _MAX_CHANNELS for count in channels)
-    ):
-        raise UnsupportedCheckpoint("a facelatent generator file whose metadata is damaged")
-    with torch.device("meta"):  # nothing is allocated on the word of the metadata
-        expected = {key: value.shape for key, value in MobileStyleGAN(name, tuple(channels)).state_dict().items()}
-    state = checkpoint.state
-    wrong = sorted(expected.keys() ^ state.keys())
-    wrong += sorted(key for key in expected.keys() & state.keys() if expected[key] != state[key].shape)
-    if wrong:
-        raise UnsupportedCheckpoint(f"{name[:80]}: tensors missing, unknown or of another shape: {listed(wrong)}")
-    generator = MobileStyleGAN(name, tuple(channels))
-    generator.load_state_dict(state)
     return generator.eval()
 
 

@@ -19,11 +19,15 @@ from facelatent.stylegan_ops.checkpoints.layouts import (
     check_shapes,
     config_from_shapes,
     constants,
+    listed,
     rows,
 )
+from facelatent.stylegan_ops.mobile import MobileStyleGAN
 from facelatent.stylegan_ops.stylegan2 import StyleGAN2Config
 
 _STATISTICS = ("w_avg", "w_std", "w_components", "w_scales")
+#: What the metadata of a MobileStyleGAN may claim.
+_MAX_LEVELS, _MAX_CHANNELS = 12, 1 << 14
 #: A filter may differ from [1, 3, 3, 1] by rounding only.
 _FILTER_TOLERANCE = 1e-5
 
@@ -81,7 +85,22 @@ def checkpoint_in(contents: Contents, size: int) -> Checkpoint:
 
 
 def _read_mobile(kind: Kind, found: Found, container: str, budget: int) -> Checkpoint:
-    state = _loaded(found.tensors, budget)
+    name, channels = found.settings.get("name"), found.settings.get("channels")
+    if (
+        not isinstance(name, str)
+        or not isinstance(channels, list)
+        or not 1 < len(channels) < _MAX_LEVELS
+        or any(type(count) is not int or not 0 < count < _MAX_CHANNELS for count in channels)
+    ):
+        raise UnsupportedCheckpoint("it does not say what generator it holds (name, channels)")
+    with torch.device("meta"):  # nothing is allocated on the word of the metadata
+        expected = {key: value.shape for key, value in MobileStyleGAN(name, tuple(channels)).state_dict().items()}
+    tensors = found.tensors
+    wrong = sorted(key for key in expected.keys() & tensors.keys() if expected[key] != tensors[key].shape)
+    wrong += sorted(expected.keys() ^ tensors.keys())
+    if wrong:
+        raise UnsupportedCheckpoint(f"tensors missing, unknown or of another shape: {listed(wrong)}")
+    state = _loaded(tensors, budget)
     return Checkpoint(kind.name, kind.description, container, None, state, None, None, found.settings, ())
 
 

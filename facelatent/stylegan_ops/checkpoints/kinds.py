@@ -70,11 +70,16 @@ def _average(value: Any) -> Stored | Tensor | None:
     return value if isinstance(value, (Stored, Tensor)) else None
 
 
-def _ours(contents: Contents) -> Found | None:
+def _metadata(contents: Contents) -> dict[str, Any]:
+    """The metadata of a safetensors file, whose values are JSON in our files; empty if another program wrote it."""
     try:
-        settings = {key: json.loads(value) for key, value in contents.metadata.items()}
-    except ValueError:  # another program's metadata
-        return None
+        return {key: json.loads(value) for key, value in contents.metadata.items()}
+    except ValueError:
+        return {}
+
+
+def _ours(contents: Contents) -> Found | None:
+    settings = _metadata(contents)
     if settings.get("kind") == "mobile":
         return Found(None, _tensors(contents.value), settings=settings)
     if settings.get("kind") == "stylegan2":
@@ -256,4 +261,8 @@ def _what_was_seen(contents: Contents) -> str:
         prefix = prefix_of(key for key in part if isinstance(key, str))
         if prefix:
             return f"its generator's tensors carry the unknown prefix {prefix[:80]!r}; remove it from the names"
-    return f"no StyleGAN2 generator in it; seen: {listed([str(key) for key in value if isinstance(key, str)])}"
+    keys = listed([str(key) for key in value if isinstance(key, str)])
+    if contents.container == "safetensors":
+        kind = repr(_metadata(contents).get("kind"))[:40]
+        return f"not a generator file of facelatent (kind {kind}), nor another StyleGAN2; seen: {keys}"
+    return f"no StyleGAN2 generator in it; seen: {keys}"
