@@ -83,7 +83,7 @@ def _description(found: Inspection) -> str:
 
 @click.group()
 def generators() -> None:
-    """Generators kept under a name."""
+    """Keep generators under names of your own, and list them."""
 
 
 @generators.command("import")

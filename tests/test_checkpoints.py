@@ -110,6 +110,8 @@ def test_every_layout_opens_and_draws_the_same_picture(layout: str, tmp_path: Pa
     generator = load_generator(path, device="cpu")
     assert isinstance(generator, StyleGAN2)
     assert torch.equal(generator.w_avg, files.average())
+    assert not generator.training and not any(p.requires_grad for p in generator.parameters())
+    assert generator.synthesis_network.blocks[1].conv0.weight.is_contiguous(memory_format=torch.channels_last)
     if "TensorFlow" not in layout:  # its modulation biases are stored less 1, which rounds
         ours = {name: value for name, value in generator.state_dict().items() if not name.startswith("w_")}
         assert_same_bits(ours, state_in_our_names())
