@@ -328,12 +328,10 @@ def test_w_spaces_are_known_by_their_mapping_and_not_by_name() -> None:
 
 def test_w_space_survives_rounding() -> None:
     generator = tiny(StyleGAN2Config((4, 4), z_dim=512, w_dim=512))
-    spaces = set()
-    for step in range(20):
+    for step in range(5):
         near = copy.deepcopy(generator)
         for layer in near.mapping_network.layers:
             layer.weight.mul_(1 + 1e-6 * step)
-        spaces.add(near.w_space)
         assert same_w_space(near.w_space, generator.w_space)
 
 

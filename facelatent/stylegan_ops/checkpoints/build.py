@@ -19,8 +19,8 @@ from facelatent.stylegan_ops.stylegan2 import StyleGAN2
 
 Target = Literal["facelatent", "rosinality", "nvidia-state"]
 
-#: Samples of the mean of w where a file has none: its error is a hundredth of w's spread, in a second.
-_AVERAGE_SAMPLES = 8192
+#: Samples of the mean of w where a file has none, as many as is usual: its error is 1/64 of w's spread.
+_AVERAGE_SAMPLES = 4096
 _NOISE_SEED = 0
 
 
