@@ -77,11 +77,19 @@ def _digest(file: Any) -> str:
 
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
     """Write a safetensors file atomically; metadata values are stored as JSON strings."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     stored = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary, {key: json.dumps(value) for key, value in metadata.items()})
+    data = save(stored, {key: json.dumps(value) for key, value in metadata.items()})
+    # The library writes metadata in an order that changes from run to run: equal contents should be equal bytes.
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    ordered += b" " * (-len(ordered) % 8)  # the format aligns tensors by padding its header
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(ordered).to_bytes(8, "little") + ordered)
+        file.write(memoryview(data)[8 + size :])
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

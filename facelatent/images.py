@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from facelatent.errors import UnreadableImage
+from facelatent.errors import UnreadableImage, UnwritableOutput
 from facelatent.files import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Formats that are opened; everything else is refused before a decoder sees it.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+#: Formats that are opened (JPEG covers the MPO of stereo cameras); everything else is refused before a decoder sees it.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 #: The largest picture that is opened, in pixels (a 100-megapixel camera's).
 MAX_PIXELS = 108_000_000
 #: The largest file that is opened, in bytes.
@@ -51,11 +51,35 @@ def open_image(path: str | Path) -> Image.Image:
                         f"{file} has {width} x {height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
                         "are opened: scale it down first"
                     )
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _to_rgb(_upright(image))
+    except UnreadableImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(
+            f"{file} has too many pixels; at most {MAX_PIXELS // 1_000_000} megapixels are opened: scale it down first"
+        ) from error
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"{file} is not an image that can be opened ({', '.join(FORMATS)})") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise TypeError, struct.error and others on damaged files
         raise UnreadableImage(f"{file} is damaged or cut off ({error})") from error
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says. ImageOps.exif_transpose writes the EXIF anew, which fails where another tag is odd."""
+    image.load()  # Pillow turns a TIFF while loading it, and drops the tag
+    turn = _TURNS.get(image.getexif().get(0x0112, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -92,16 +116,24 @@ def to_images(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array) for array in to_arrays(images)]
 
 
+def picture_format(path: str | Path) -> str:
+    """The format of :data:`FORMATS` that a name's ending says.
+
+    Raises:
+        UnwritableOutput: no picture format has that ending.
+    """
+    format_name = Image.registered_extensions().get(Path(path).suffix.lower(), "")
+    if format_name not in FORMATS:
+        raise UnwritableOutput(f"cannot tell a picture format from the name {path}; end it in .png, .jpg or .webp")
+    return format_name
+
+
 def save_image(image: Image.Image, path: str | Path) -> None:
     """Write a picture atomically, in the format that its name's ending says (PNG, JPEG at quality 95, WebP ...).
 
     Raises:
-        UnwritableOutput: the folder cannot be written.
-        UnreadableImage: no picture format has that ending.
+        UnwritableOutput: the folder cannot be written, or no picture format has that ending.
     """
-    suffix = Path(path).suffix.lower()
-    format_name = Image.registered_extensions().get(suffix)
-    if format_name not in FORMATS:
-        raise UnreadableImage(f"cannot tell a picture format from the name {path}; end it in .png, .jpg or .webp")
+    format_name = picture_format(path)
     with atomic_path(path) as temporary:
         image.save(temporary, format=format_name, **({"quality": 95} if format_name in ("JPEG", "WEBP") else {}))

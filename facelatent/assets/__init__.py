@@ -3,6 +3,7 @@
 from facelatent.assets.cache import asset_files, asset_path, cache_dir, find_asset, is_cached, pull
 from facelatent.assets.convert import converted
 from facelatent.assets.manifest import ASSETS, Asset, AssetFile
+from facelatent.assets.numpy_pickle import load_numpy_pickle
 
 __all__ = [
     "ASSETS",
@@ -14,5 +15,6 @@ __all__ = [
     "converted",
     "find_asset",
     "is_cached",
+    "load_numpy_pickle",
     "pull",
 ]

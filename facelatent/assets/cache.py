@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import importlib.util
 import os
 import shutil
@@ -10,9 +11,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -80,7 +81,7 @@ def pull(name: str, report: Report | None = None) -> dict[str, Path]:
         (cache_dir() / "locks").mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir() / "locks" / f"{lock_name}.lock"):
             if not is_cached(asset):  # another process may have fetched it while this one waited
-                _fetch(asset, report)
+                _fetch(asset, report, lock_name)
     except OSError as error:
         raise AssetUnavailable(
             f"cannot write to the cache {cache_dir()} ({error}); set FACELATENT_CACHE to a writable folder"
@@ -94,16 +95,21 @@ def asset_path(name: str, report: Report | None = None) -> Path:
     return files[0] if len(files) == 1 else files[0].parent
 
 
-def _fetch(asset: Asset, report: Report | None) -> None:
+def _fetch(asset: Asset, report: Report | None, lock_name: str) -> None:
     if report:
         report(f"fetching {asset.name} from {asset.source} ({asset.archive_size / 1e6:.1f} MB)")
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=".fetch-") as folder:
+    # Under this source's lock nobody else writes these names: they are what killed runs left.
+    for leftover in cache_dir().glob(f".fetch-{lock_name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in (cache_dir() / "assets" / asset.name).glob(".*"):
+        leftover.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=f".fetch-{lock_name}-") as folder:
         archive = _download(asset, Path(folder), show=report is not None and sys.stderr.isatty())
         _check(archive, asset.archive_size, asset.archive_sha256, asset.source)
         for other in ASSETS if asset in ASSETS else (asset,):
             if other.source == asset.source and not is_cached(other):
                 for file in other.files:
-                    _extract(archive, file, asset_files(other)[file.name], asset.source)
+                    _extract(archive, asset.archive_sha256, file, asset_files(other)[file.name], asset.source)
 
 
 def _download(asset: Asset, folder: Path, show: bool) -> Path:
@@ -116,7 +122,7 @@ def _download(asset: Asset, folder: Path, show: bool) -> Path:
             with urllib.request.urlopen(asset.source, timeout=60) as response, open(target, "wb") as file:
                 # Never more than the pinned size: one byte over is enough to fail the check that follows.
                 _copy(response, file, asset.archive_size + 1)
-        except (urllib.error.URLError, OSError) as error:
+        except (http.client.HTTPException, OSError) as error:
             raise AssetUnavailable(
                 f"cannot download {asset.name} from {asset.source} ({error}); is there a network?"
             ) from error
@@ -176,12 +182,14 @@ def _check(path: Path, size: int, sha256: str, source: str) -> None:
     raise AssetUnavailable(f"{source}: {seen}; nothing was kept")
 
 
-def _extract(archive: Path, file: AssetFile, target: Path, source: str) -> None:
+def _extract(archive: Path, archive_sha256: str, file: AssetFile, target: Path, source: str) -> None:
     """Copy one member out of a zip or tar archive (or the file itself), checked, into the cache."""
     missing = AssetUnavailable(f"{source} does not contain {file.member}")
     try:
         with atomic_path(target) as temporary:
-            if zipfile.is_zipfile(archive):
+            if file.sha256 == archive_sha256:  # the download is the file, be it a zip (.npz, .pt) or not
+                shutil.copyfile(archive, temporary)
+            elif zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as zipped:
                     if file.member not in zipped.namelist():
                         raise missing
@@ -197,7 +205,7 @@ def _extract(archive: Path, file: AssetFile, target: Path, source: str) -> None:
             else:
                 shutil.copyfile(archive, temporary)
             _check(temporary, file.size, file.sha256, f"{source}#{file.member}")
-    except (zipfile.BadZipFile, tarfile.TarError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
         raise AssetUnavailable(f"{source} is a damaged archive ({error}); nothing was kept") from error
 
 

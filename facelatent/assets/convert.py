@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from facelatent.assets.cache import cache_dir
-from facelatent.errors import InvalidFile
+from facelatent.errors import InvalidFile, UnwritableOutput
 from facelatent.files import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -31,17 +32,18 @@ def converted(
         build: makes the tensors from the fetched files. A cache that cannot be written costs only time.
     """
     path = cache_dir() / "converted" / f"{name}-v{version}.safetensors"
-    try:
+    with suppress(InvalidFile):
         return load_tensors(path)
-    except InvalidFile:
-        pass
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            if path.is_file():
+            with suppress(InvalidFile):  # another process may have made it while this one waited
                 return load_tensors(path)
             tensors, metadata = build()
-            save_tensors(path, tensors, metadata)
+            try:
+                save_tensors(path, tensors, metadata)
+            except UnwritableOutput as error:
+                _log.warning("cannot keep the converted %s: %s", name, error)
             return tensors, metadata
     except OSError as error:
         _log.warning("cannot keep the converted %s in %s (%s)", name, path.parent, error)

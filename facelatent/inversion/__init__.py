@@ -1,1 +1,22 @@
 """Photo to latent: alignment, perceptual losses, optimisation."""
+
+from facelatent.faces import Face, find_faces
+from facelatent.inversion.alignment import AlignedFace, align_face, aligned_crop, choose_face, crop_quad
+from facelatent.inversion.optimize import OptimizeSettings, identity_distance, invert, reconstruction_metrics
+from facelatent.inversion.perceptual import LPIPS, lpips
+
+__all__ = [
+    "LPIPS",
+    "AlignedFace",
+    "Face",
+    "OptimizeSettings",
+    "align_face",
+    "aligned_crop",
+    "choose_face",
+    "crop_quad",
+    "find_faces",
+    "identity_distance",
+    "invert",
+    "lpips",
+    "reconstruction_metrics",
+]

@@ -144,6 +144,11 @@ class Generator(nn.Module):
         """Indices of the W+ layers that act at resolutions ``first`` to ``last``, both included."""
         return [index for index, side in enumerate(self.layer_resolutions) if first <= side <= last]
 
+    def std_along(self, direction: Tensor) -> float:
+        """Standard deviation of w (psi 1) along a unit direction [w_dim]."""
+        parts = self.w_scales * (self.w_components @ direction.to(self.w_avg))
+        return float(parts.square().sum().sqrt())
+
     @torch.no_grad()
     def typical_ws(self, count: int) -> Tensor:
         """w [count, w_dim] of ``count`` samples with a fixed seed; their classes, if any, are uniformly random."""

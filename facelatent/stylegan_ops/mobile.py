@@ -55,6 +55,8 @@ class Mapping(nn.Module):
 class StyledLayer(nn.Module):
     """Modulate, convolve (dense 3x3, or depthwise 3x3 and pointwise 1x1), add noise and bias, leaky ReLU (no gain)."""
 
+    noise: Tensor
+
     def __init__(self, w_dim: int, inputs: int, outputs: int, side: int, separable: bool = True) -> None:
         super().__init__()
         self.affine = nn.Linear(w_dim, inputs)
@@ -90,7 +92,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor, noise: Noise) -> Tensor:
         """x [n, inputs, side/2, side/2] -> [n, outputs, side, side]; ``up`` and ``conv1`` share one w."""
         x = inverse_haar(x * self.up(w1)[:, :, None, None])
-        return self.conv2(self.conv1(x, w1, noise), w2, noise)
+        out: Tensor = self.conv2(self.conv1(x, w1, noise), w2, noise)
+        return out
 
 
 class MobileStyleGAN(Generator):
@@ -169,6 +172,8 @@ def _mapping_weights(graph: OpenVinoIR) -> Iterator[tuple[str, np.ndarray]]:
 
 def _synthesis_weights(graph: OpenVinoIR) -> Iterator[tuple[str, np.ndarray]]:
     constants = graph.constants("m.")
+    if "m.input.input" not in constants:
+        raise UnsupportedCheckpoint("SynthesisNetwork.xml: no constant 'm.input.input'")
     yield "const", constants["m.input.input"]
     for name, value in constants.items():
         if ".modulation." in name:

