@@ -58,7 +58,7 @@ def measure(generator: Generator, ws: Tensor) -> Measured:
 def push(
     generator: Generator, ws: Tensor, step: Tensor, layers: list[int], before: Measured, score: str, target: float
 ) -> tuple[float, float, Measured]:
-    """The strength at which the mean score has changed by ``target`` (to 4 %), the change, and what is measured there.
+    """The strength at which the mean score has changed by ``target`` (to 1.5 %), the change, and what is measured there.
 
     A negative target pushes backwards, and the strength is negative. Where the target is out of reach, the nearest
     strength up to 10 is returned.
@@ -66,13 +66,13 @@ def push(
     sign, goal = (1.0, target) if target > 0 else (-1.0, -target)
     low, low_gain, high = 0.0, 0.0, float("inf")
     strength, tried = 1.2, []
-    for _ in range(7):
+    for _ in range(9):
         moved = ws.clone()
         moved[:, layers] += sign * strength * step
         after = measure(generator, moved)
         gain = sign * float(np.nanmean(after.scores[score] - before.scores[score]))
         tried.append((abs(gain - goal), strength, gain, after))
-        if abs(gain - goal) < 0.04 * goal or (gain < goal and strength >= 10):
+        if abs(gain - goal) < 0.015 * goal or (gain < goal and strength >= 10):
             break
         if gain < goal:
             low, low_gain = strength, gain

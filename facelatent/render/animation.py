@@ -19,8 +19,8 @@ ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4")
 
 _COLOURS = 256
 _PALETTE_PIXELS = 60_000
-#: Half the height of the dither pattern, in 8-bit levels: about half the distance between palette neighbours in skin.
-_DITHER = 4.0
+#: Half the height of the dither pattern, in 8-bit levels: enough to break bands in skin; more only shows.
+_DITHER = 2.0
 
 
 def there_and_back(count: int) -> list[int]:
