@@ -55,6 +55,7 @@ def main() -> None:
             resolutions=tuple(ranges[attribute]) if attribute in ranges else None,
             generator=generator.name,
             fingerprint=generator.fingerprint,
+            w_space=generator.w_space,
             report={"scorer": scorer, "score": score, "space": "w", "psi": PSI, "sample_seed": 0, **fitted.report},
         )
         boundary.save(library / f"{attribute}{SUFFIX}")

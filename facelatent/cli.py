@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent import __version__
+from facelatent import __version__, cli_generators
 from facelatent.errors import FacelatentError
 
 if TYPE_CHECKING:
@@ -415,6 +415,9 @@ def demo(out: Path, **options: Any) -> None:
     click.echo(
         f"wrote {len(result['files'])} files and demo.json to {out}/; look at {out}/strip-smile.png and {out}/smile.gif"
     )
+
+
+cli_generators.add_to(main)
 
 
 def _load_generator(options: dict[str, Any]) -> Generator:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from facelatent.errors import IncompatibleLatent, InvalidFile, UnknownAttribute
 from facelatent.files import load_tensors, save_tensors
-from facelatent.stylegan_ops import Generator
+from facelatent.stylegan_ops import Generator, same_w_space
 
 #: Ending of boundary files.
 SUFFIX = ".boundary.safetensors"
@@ -32,6 +32,8 @@ class Boundary:
         resolutions: first and last resolution at which edits apply by default; None for all layers.
         generator: name of the generator that it was fitted on.
         fingerprint: that generator's fingerprint.
+        w_space: that generator's W space: the boundary also acts on other generators that share it, such as a
+            StyleGAN2 and the student that was distilled from it with its mapping network.
         report: how it was fitted and how well it separates: scorer, sample count, seed, accuracies.
     """
 
@@ -42,6 +44,7 @@ class Boundary:
     resolutions: tuple[int, int] | None = None
     generator: str = ""
     fingerprint: str = ""
+    w_space: str = ""
     report: dict[str, Any] = field(default_factory=dict)
 
     def distance(self, w: Tensor) -> Tensor:
@@ -58,6 +61,7 @@ class Boundary:
             "resolutions": self.resolutions,
             "generator": self.generator,
             "fingerprint": self.fingerprint,
+            "w_space": self.w_space,
             "report": self.report,
         }
         save_tensors(path, tensors, metadata)
@@ -87,8 +91,8 @@ class Boundary:
             raise InvalidFile(f"{path} is not a boundary that this facelatent can read ({error})") from error
 
     def check(self, generator: Generator) -> None:
-        """Raise IncompatibleLatent unless this boundary was fitted on ``generator``."""
-        if self.fingerprint != generator.fingerprint:
+        """Raise IncompatibleLatent unless this boundary was fitted in the W space of ``generator``."""
+        if self.fingerprint != generator.fingerprint and not same_w_space(self.w_space, generator.w_space):
             raise IncompatibleLatent(
                 f"the boundary {self.attribute!r} belongs to generator {self.generator} ({self.fingerprint}), "
                 f"not to {generator.name} ({generator.fingerprint}); fit one for it"

@@ -1,15 +1,34 @@
 """Generators, their operators, and reading their weights."""
 
-from facelatent.stylegan_ops.generator import Generator, Noise
+from facelatent.stylegan_ops.bias_act import bias_act
+from facelatent.stylegan_ops.generator import Generator, Noise, same_w_space
 from facelatent.stylegan_ops.mobile import MobileStyleGAN, inverse_haar
-from facelatent.stylegan_ops.registry import DEFAULT_GENERATOR, load_generator, save_generator
+from facelatent.stylegan_ops.registry import (
+    DEFAULT_GENERATOR,
+    import_generator,
+    imported_generators,
+    load_generator,
+    save_generator,
+)
+from facelatent.stylegan_ops.stylegan2 import StyleGAN2, StyleGAN2Config, channels_for
+from facelatent.stylegan_ops.upfirdn2d import setup_filter, upfirdn2d, upsample2d
 
 __all__ = [
     "DEFAULT_GENERATOR",
     "Generator",
     "MobileStyleGAN",
     "Noise",
+    "StyleGAN2",
+    "StyleGAN2Config",
+    "bias_act",
+    "channels_for",
+    "import_generator",
+    "imported_generators",
     "inverse_haar",
     "load_generator",
+    "same_w_space",
     "save_generator",
+    "setup_filter",
+    "upfirdn2d",
+    "upsample2d",
 ]

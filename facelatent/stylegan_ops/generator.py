@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +13,9 @@ Noise = Literal["const", "random", "none"]
 
 _STATISTICS_SAMPLES = 1 << 16
 _STATISTICS_SEED = 0
+# W spaces are told apart by this many values of w, in steps far above float32 rounding and far below w's spread.
+_W_SPACE_VALUES = 16
+_W_SPACE_STEP = 1 / 128
 
 
 class Generator(nn.Module):
@@ -24,6 +28,7 @@ class Generator(nn.Module):
         resolution: side of the square output in pixels.
         layer_resolutions: for each W+ layer, the resolution at which it acts. Layer ranges of edits are kept as
             resolutions so that they carry over between generators with different numbers of layers.
+        label_dim: number of classes; 0 for an unconditional generator.
         w_avg: [w_dim] mean of w.
         w_std: [w_dim] standard deviation of each coordinate of w.
         w_components: [w_dim, w_dim] principal components of w, one a row, by falling variance.
@@ -44,9 +49,11 @@ class Generator(nn.Module):
         self.layer_resolutions = layer_resolutions
         self.z_dim = z_dim
         self.w_dim = w_dim
+        self.label_dim = 0
         self.register_buffer("w_avg", torch.zeros(w_dim))
         self.register_buffer("w_std", torch.ones(w_dim))
-        self.register_buffer("w_components", torch.eye(w_dim))
+        # On the CPU by name: torch.eye on the meta device, where loaders build networks, imports a second of compilers.
+        self.register_buffer("w_components", torch.eye(w_dim, device="cpu"))
         self.register_buffer("w_scales", torch.ones(w_dim))
 
     @property
@@ -69,9 +76,35 @@ class Generator(nn.Module):
                 digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def mapping(self, z: Tensor) -> Tensor:
-        """Map z [n, z_dim], standard normal, to w [n, w_dim]."""
+    @property
+    def w_space(self) -> str:
+        """What the mapping network makes of fixed inputs, as hex digits; compare with :func:`same_w_space`.
+
+        Generators with the same mapping have the same W space: a boundary trained on one acts on the other.
+        """
+        # Quasi-random numbers by arithmetic, so that no library's generator is part of the definition.
+        steps = torch.arange(1, 4 * self.z_dim + 1, dtype=torch.float64)
+        z = torch.sin(steps * steps * 0.6180339887498949).reshape(4, self.z_dim).float().to(self.device)
+        label = torch.eye(self.label_dim, device=z.device)[:1].expand(4, -1) if self.label_dim else None
+        with torch.no_grad():
+            w = self.mapping(z, label)[:, : _W_SPACE_VALUES // 4].flatten().double().cpu()
+        rounded = (w / _W_SPACE_STEP).round().clamp(-32768, 32767)
+        return rounded.numpy().astype(">i2").tobytes().hex()
+
+    def mapping(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Map z [n, z_dim], standard normal, to w [n, w_dim]; ``label`` [n, label_dim] only where there are classes.
+
+        Raises:
+            ValueError: a label is missing, or given to a generator without classes.
+        """
         raise NotImplementedError
+
+    def _check_label(self, label: Tensor | None, count: int) -> None:
+        if self.label_dim and (label is None or label.shape != (count, self.label_dim)):
+            seen = "none" if label is None else list(label.shape)
+            raise ValueError(f"{self.name} needs a label [{count}, {self.label_dim}], got {seen}")
+        if not self.label_dim and label is not None:
+            raise ValueError(f"{self.name} has no classes; leave the label out")
 
     def synthesis(self, ws: Tensor, noise: Noise = "const", resolution: int | None = None) -> Tensor:
         """Draw images [n, 3, H, W], RGB, nominally in [-1, 1], from ws [n, num_ws, w_dim].
@@ -95,15 +128,17 @@ class Generator(nn.Module):
             psi: 1 leaves the codes alone, 0 gives the mean face; above 1 exaggerates.
             cutoff: only the first ``cutoff`` layers of W+ codes, as in StyleGAN2.
         """
+        if psi == 1:
+            return ws
         truncated = self.w_avg + psi * (ws - self.w_avg)
         if cutoff is None or ws.ndim == 2:
             return truncated
         return torch.cat([truncated[:, :cutoff], ws[:, cutoff:]], dim=1)
 
-    def sample_w(self, seed: int, psi: float = 1.0) -> Tensor:
+    def sample_w(self, seed: int, psi: float = 1.0, label: Tensor | None = None) -> Tensor:
         """The w [1, w_dim] of a seed. The draw is made on the CPU so that a seed means one face on every device."""
         z = torch.randn(1, self.z_dim, generator=torch.Generator().manual_seed(seed))
-        return self.truncate(self.mapping(z.to(self.device)), psi)
+        return self.truncate(self.mapping(z.to(self.device), label), psi)
 
     def layers_between(self, first: int, last: int) -> list[int]:
         """Indices of the W+ layers that act at resolutions ``first`` to ``last``, both included."""
@@ -115,11 +150,21 @@ class Generator(nn.Module):
         return float(parts.square().sum().sqrt())
 
     @torch.no_grad()
+    def typical_ws(self, count: int) -> Tensor:
+        """w [count, w_dim] of ``count`` samples with a fixed seed; their classes, if any, are uniformly random."""
+        random = torch.Generator().manual_seed(_STATISTICS_SEED)
+        z = torch.randn(count, self.z_dim, generator=random)
+        if not self.label_dim:
+            return torch.cat([self.mapping(part.to(self.device)) for part in torch.split(z, 4096)])
+        labels = torch.eye(self.label_dim)[torch.randint(self.label_dim, (count,), generator=random)]
+        parts = zip(torch.split(z, 4096), torch.split(labels, 4096), strict=True)
+        return torch.cat([self.mapping(part.to(self.device), label.to(self.device)) for part, label in parts])
+
+    @torch.no_grad()
     def measure_w(self) -> None:
         """Fill ``w_avg``, ``w_std``, ``w_components`` and ``w_scales`` from 65,536 samples with a fixed seed."""
-        z = torch.randn(_STATISTICS_SAMPLES, self.z_dim, generator=torch.Generator().manual_seed(_STATISTICS_SEED))
-        w = torch.cat([self.mapping(part.to(self.device)) for part in torch.split(z, 4096)]).double()
-        variances, vectors = torch.linalg.eigh(torch.cov(w.T))
+        w = self.typical_ws(_STATISTICS_SAMPLES).double()
+        variances, vectors = torch.linalg.eigh(torch.cov(w.T).reshape(self.w_dim, self.w_dim))
         components = vectors.flip(1).T
         # An eigenvector's sign is arbitrary: fix it, so that stored statistics do not depend on the LAPACK build.
         components = components * components.gather(1, components.abs().argmax(1, keepdim=True)).sign()
@@ -127,6 +172,18 @@ class Generator(nn.Module):
         self.w_std.copy_(w.std(0))
         self.w_components.copy_(components)
         self.w_scales.copy_(variances.flip(0).clamp_min(0).sqrt())
+
+
+def same_w_space(first: str, second: str) -> bool:
+    """Whether two :attr:`Generator.w_space` values mean one W space; a value may differ by one rounding step.
+
+    Folding the learning-rate multiplier into the weights, or another device, changes w by about 1e-6.
+    """
+    try:
+        a, b = (np.frombuffer(bytes.fromhex(value), ">i2").astype(int) for value in (first, second))
+    except ValueError:
+        return False
+    return len(a) == len(b) == _W_SPACE_VALUES and bool((abs(a - b) <= 1).all())
 
 
 def pooled(images: Tensor, resolution: int, full: int) -> Tensor:

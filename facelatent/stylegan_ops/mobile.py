@@ -120,8 +120,9 @@ class MobileStyleGAN(Generator):
         self.to_img_bias = nn.Parameter(torch.zeros(12))
         self.requires_grad_(False)
 
-    def mapping(self, z: Tensor) -> Tensor:
-        """Map z [n, 512] to w [n, 512]."""
+    def mapping(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """Map z [n, 512] to w [n, 512]; there are no classes, so ``label`` must be None."""
+        self._check_label(label, len(z))
         w: Tensor = self.mapping_network(z)
         return w
 
