@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,18 +67,19 @@ _seed = click.option(
 )
 
 
+def _face_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that starts from a photo; they arrive as ``**options``."""
+    for option in (_json, _device, _generator, _seed, _steps, _aligned, _face):
+        command = option(command)
+    return command
+
+
 @main.command()
 @_photo
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Latent file.  [default: PHOTO.latent.safetensors]")
 @click.option("--preview", type=click.Path(path_type=Path), help="Also write photo and reconstruction side by side.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing latent.")
-@_face
-@_aligned
-@_steps
-@_seed
-@_generator
-@_device
-@_json
+@_face_options
 def invert(photo: Path, out: Path | None, preview: Path | None, overwrite: bool, **options: Any) -> None:
     """Find the latent code of the face in PHOTO and keep it.
 
@@ -124,13 +126,7 @@ def invert(photo: Path, out: Path | None, preview: Path | None, overwrite: bool,
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Picture.  [default: SOURCE-edited.png]")
 @click.option("--size", type=click.IntRange(16, 4096), help="Side in pixels.  [default: the generator's]")
 @click.option("--compare", is_flag=True, help="Write unedited and edited side by side.")
-@_face
-@_aligned
-@_steps
-@_seed
-@_generator
-@_device
-@_json
+@_face_options
 def edit(
     source: Path,
     attributes: tuple[str, ...],
@@ -183,13 +179,7 @@ def edit(
 @click.option("--size", type=click.IntRange(16, 2048), default=512, show_default=True, help="Side in pixels.")
 @click.option("--bounce/--no-bounce", default=True, show_default=True, help="Run there and back.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help=".gif, .webp or .mp4.  [default: SOURCE-ATTR.gif]")
-@_face
-@_aligned
-@_steps
-@_seed
-@_generator
-@_device
-@_json
+@_face_options
 def animate(
     source: Path,
     attributes: tuple[str, ...],

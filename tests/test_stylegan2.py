@@ -340,3 +340,10 @@ def test_the_fingerprint_is_of_the_weights_alone() -> None:
     assert generator.fingerprint == other.fingerprint
     other.synthesis_network.blocks[1].conv0.noise_strength.add_(1e-3)
     assert generator.fingerprint != other.fingerprint
+
+
+def test_misspelt_noise_is_refused(tiny_generator) -> None:
+    stylegan2 = StyleGAN2("small", StyleGAN2Config(channels_for(16, 64, 8), mapping_layers=1, w_dim=8, z_dim=8))
+    for generator, width in ((stylegan2, 8), (tiny_generator, 512)):
+        with pytest.raises(ValueError, match="noise must be one of const, random, none, got 'constant'"):
+            generator.synthesis(torch.zeros(1, generator.num_ws, width), noise="constant")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -184,6 +184,12 @@ def same_w_space(first: str, second: str) -> bool:
     except ValueError:
         return False
     return len(a) == len(b) == _W_SPACE_VALUES and bool((abs(a - b) <= 1).all())
+
+
+def check_noise(noise: str) -> None:
+    """Raise ValueError unless ``noise`` is one of :data:`Noise`: a misspelt mode would quietly mean none."""
+    if noise not in get_args(Noise):
+        raise ValueError(f"noise must be one of {', '.join(get_args(Noise))}, got {noise!r}")
 
 
 def pooled(images: Tensor, resolution: int, full: int) -> Tensor:

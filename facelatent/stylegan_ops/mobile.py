@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facelatent.errors import UnsupportedCheckpoint
-from facelatent.stylegan_ops.generator import Generator, Noise, pooled
+from facelatent.stylegan_ops.generator import Generator, Noise, check_noise, pooled
 from facelatent.stylegan_ops.openvino_ir import OpenVinoIR
 
 SLOPE = 0.2
@@ -128,6 +128,7 @@ class MobileStyleGAN(Generator):
 
     def synthesis(self, ws: Tensor, noise: Noise = "const", resolution: int | None = None) -> Tensor:
         """Draw images; see :meth:`Generator.synthesis`."""
+        check_noise(noise)
         size = self.resolution if resolution is None else resolution
         x = self.const.expand(len(ws), -1, -1, -1)
         x = self.conv1(x, ws[:, 0], noise)

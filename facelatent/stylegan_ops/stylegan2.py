@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facelatent.stylegan_ops.bias_act import bias_act
-from facelatent.stylegan_ops.generator import Generator, Noise, pooled
+from facelatent.stylegan_ops.generator import Generator, Noise, check_noise, pooled
 from facelatent.stylegan_ops.upfirdn2d import setup_filter, upfirdn2d, upsample2d
 
 #: Added under the square roots of the mapping's normalisation and of demodulation.
@@ -324,6 +324,7 @@ class StyleGAN2(Generator):
         Raises:
             ValueError: a layer's style is missing, unknown, or has another number of channels.
         """
+        check_noise(noise)
         expected = {name: layer.affine.bias.shape for name, _, layer in self.synthesis_network.named_layers()}
         found = {name: style.shape[1:] for name, style in styles.items()}
         if found != expected:
