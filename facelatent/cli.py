@@ -289,7 +289,12 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def attributes(as_json: bool) -> None:
-    """List the attributes that can be edited, and how well their boundaries separate."""
+    """List the attributes that can be edited, and how well their boundaries separate.
+
+    \b
+    Example:
+      facelatent attributes
+    """
     from facelatent.boundaries import load_boundary, shipped_boundaries
 
     boundaries = [load_boundary(name) for name in shipped_boundaries()]
@@ -314,7 +319,14 @@ def attributes(as_json: bool) -> None:
 
 @main.group()
 def assets() -> None:
-    """Weights and images that facelatent can fetch: list, fetch, locate them."""
+    """Weights and images that facelatent can fetch: list, fetch, locate them.
+
+    \b
+    Examples:
+      facelatent assets list
+      facelatent assets pull all
+      facelatent assets path astronaut
+    """
 
 
 @assets.command("list")
@@ -367,7 +379,12 @@ def assets_path(name: str) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """Show what this machine has, and what to do about what is missing."""
+    """Show what this machine has, and what to do about what is missing.
+
+    \b
+    Example:
+      facelatent doctor
+    """
     from dataclasses import asdict
 
     from facelatent.doctor import examine
@@ -392,7 +409,12 @@ def doctor(as_json: bool) -> None:
 def demo(out: Path, **options: Any) -> None:
     """Invert a public-domain portrait and write it smiling, turned and aged.
 
-    Fetches about 250 MB of weights the first time; then takes three to four minutes on two CPU cores.
+    Fetches about 210 MB of weights the first time; then takes about three minutes on two CPU cores. Run again, it uses
+    the inversion that it finds in the folder.
+
+    \b
+    Example:
+      facelatent demo --out demo
     """
     from facelatent.demo import run_demo
     from facelatent.files import check_writable
@@ -401,7 +423,12 @@ def demo(out: Path, **options: Any) -> None:
     generator = _load_generator(options)
     result = run_demo(generator, out, _settings(options), click.echo, progress=_terminal())
     metrics = ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items())
-    click.echo(f"inverted in {result['seconds']['inversion']} s: {metrics}")
+    how = (
+        "reused an earlier inversion"
+        if result["inversion_reused"]
+        else f"inverted in {result['seconds']['inversion']} s"
+    )
+    click.echo(f"{how}: {metrics}")
     click.echo(
         f"wrote {len(result['files'])} files and demo.json to {out}/; look at {out}/strip-smile.png and {out}/smile.gif"
     )
