@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import RESULTS, publish
+from common import publish
 
 from facelatent.assets import asset_path
 from facelatent.editor import draw
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generated", type=int, default=1, help="generated faces at psi 1 besides the photo")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--sheet", type=Path, default=RESULTS / "inversion.jpg")
+    parser.add_argument("--sheet", type=Path, default=Path("inversion.jpg"))
     options = parser.parse_args()
     generator = load_generator()
     settings = OptimizeSettings.with_steps(options.steps)
