@@ -4,7 +4,8 @@
 
 Draws faces at psi 0.8, scores them (resumable), fits a linear SVM between the top and bottom fifth of each score, and
 writes facelatent/boundaries/library/*.boundary.safetensors. Layer ranges come from benchmarks/layer_ranges.py, whose
-results are read if they are there. Accuracies go to results/boundaries.json.
+results are read if they are there. Accuracies go to results/boundaries.json, those for other regularisation
+strengths of the SVM to results/boundaries_c.json.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from common import RESULTS, publish
 
 import facelatent.boundaries
-from facelatent.boundaries import fit_boundary, sample_scores
+from facelatent.boundaries import ScoredCodes, fit_boundary, sample_scores
 from facelatent.boundaries.boundary import SUFFIX
 from facelatent.stylegan_ops import load_generator
 
@@ -32,6 +34,7 @@ ATTRIBUTES = {
     "eyes_open": ("eyes_open", "geometry (dlib 68 landmarks)"),
 }
 RATIO = 0.2
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 PSI = 0.8
 
 
@@ -64,6 +67,18 @@ def main() -> None:
         }
         rows.append({"attribute": attribute, "std": boundary.std, "layers": str(boundary.resolutions), **accuracies})
     publish("boundaries", rows, samples=len(codes.ws), ratio=RATIO, psi=PSI)
+    publish("boundaries_c", sweep(codes), samples=len(codes.ws), ratio=RATIO, psi=PSI)
+
+
+def sweep(codes: ScoredCodes) -> list[dict[str, Any]]:
+    """Accuracies of every attribute at several regularisation strengths."""
+    rows = []
+    for attribute, (score, _) in ATTRIBUTES.items():
+        for c in STRENGTHS:
+            report = fit_boundary(codes.ws, codes.scores[score], ratio=RATIO, c=c).report
+            accuracies = {name: report[f"accuracy_{name}"] for name in ("train", "held_out", "all_held_out")}
+            rows.append({"attribute": attribute, "C": str(c), **accuracies})
+    return rows
 
 
 if __name__ == "__main__":
