@@ -104,7 +104,7 @@ def invert(photo: Path, out: Path | None, preview: Path | None, overwrite: bool,
     generator = _load_generator(options)
     latent = _inverted(photo, generator, options)
     latent.save(target)
-    click.echo(f"wrote {target} ({_metrics(latent)})")
+    click.echo(f"wrote {target} ({_metrics(latent.metrics)})")
     if preview is not None:
         crop = photo_crop(photo, generator.resolution, options["face"], options["aligned"])
         save_image(strip([crop, draw(generator, latent.ws)[0]], ["photo", "inverted"], 512), preview)
@@ -422,13 +422,12 @@ def demo(out: Path, **options: Any) -> None:
     check_writable(out / "demo.json")
     generator = _load_generator(options)
     result = run_demo(generator, out, _settings(options), click.echo, progress=_terminal())
-    metrics = ", ".join(f"{name} {value:.3f}" for name, value in result["metrics"].items())
     how = (
         "reused an earlier inversion"
         if result["inversion_reused"]
         else f"inverted in {result['seconds']['inversion']} s"
     )
-    click.echo(f"{how}: {metrics}")
+    click.echo(f"{how}: {_metrics(result['metrics'])}")
     click.echo(
         f"wrote {len(result['files'])} files and demo.json to {out}/; look at {out}/strip-smile.png and {out}/smile.gif"
     )
@@ -481,7 +480,7 @@ def _latent(source: Path, generator: Generator, options: dict[str, Any]) -> Late
         if target.exists():
             raise UnwritableOutput(f"{target} is there already, of another file, face, generator or settings")
         latent.save(target)
-        click.echo(f"wrote {target} ({_metrics(latent)})")
+        click.echo(f"wrote {target} ({_metrics(latent.metrics)})")
     except UnwritableOutput as error:
         click.echo(
             f"facelatent: the latent was not kept: {error}; 'facelatent invert' can write it elsewhere", err=True
@@ -569,8 +568,8 @@ def _check_outputs(source: Path | None, *targets: Path | None) -> None:
             check_writable(target)
 
 
-def _metrics(latent: Latent) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in latent.metrics.items())
+def _metrics(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
 
 
 def _write_json(path: Path | None, record: dict[str, Any]) -> None:

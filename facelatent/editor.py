@@ -15,7 +15,7 @@ from tqdm import tqdm
 from facelatent.boundaries import Boundary, edit, edit_layers
 from facelatent.errors import FacelatentError, InvalidFile
 from facelatent.files import sha256_of
-from facelatent.images import open_image, to_images
+from facelatent.images import check_file, open_image, to_images
 from facelatent.inversion import OptimizeSettings, aligned_crop, invert
 from facelatent.latent import SUFFIX, Latent
 from facelatent.render import strip, there_and_back
@@ -166,9 +166,9 @@ def kept_latent(
     Without ``settings`` any will do: what a user inverted with care is not thrown away for the defaults.
 
     Raises:
-        UnreadableImage: the photo is missing or cannot be opened.
+        UnreadableImage: the photo's file is missing, empty or too large; it is not decoded.
     """
-    open_image(photo)
+    check_file(photo)
     try:
         latent = Latent.load(path)
     except InvalidFile:

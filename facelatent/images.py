@@ -23,6 +23,17 @@ MAX_PIXELS = 108_000_000
 MAX_BYTES = 256 << 20
 
 
+def check_file(file: Path) -> None:
+    """Raise UnreadableImage for a picture's file that is missing, a folder, empty, or above :data:`MAX_BYTES`."""
+    if not file.is_file():
+        raise UnreadableImage(f"{file} is a folder, not an image" if file.is_dir() else f"{file} does not exist")
+    size = file.stat().st_size
+    if size == 0:
+        raise UnreadableImage(f"{file} is empty (0 bytes)")
+    if size > MAX_BYTES:
+        raise UnreadableImage(f"{file} has {size >> 20} MB; at most {MAX_BYTES >> 20} MB are opened")
+
+
 def open_image(path: str | Path) -> Image.Image:
     """Open a photo as 8-bit RGB: EXIF orientation applied, alpha laid on white, first frame of an animation.
 
@@ -33,13 +44,7 @@ def open_image(path: str | Path) -> Image.Image:
             :data:`MAX_BYTES`, or has more than :data:`MAX_PIXELS` pixels.
     """
     file = Path(path)
-    if not file.is_file():
-        raise UnreadableImage(f"{file} is a folder, not an image" if file.is_dir() else f"{file} does not exist")
-    size = file.stat().st_size
-    if size == 0:
-        raise UnreadableImage(f"{file} is empty (0 bytes)")
-    if size > MAX_BYTES:
-        raise UnreadableImage(f"{file} has {size >> 20} MB; at most {MAX_BYTES >> 20} MB are opened")
+    check_file(file)
     try:
         with warnings.catch_warnings():
             # Pillow warns at a lower size than ours and refuses at a higher one: the check below decides.
