@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from facelatent.inversion import OptimizeSettings
     from facelatent.latent import Latent
     from facelatent.stylegan_ops import Generator
+
+
+class _Announcements(logging.Handler):
+    """Say on stderr what the library logs: downloads, which may start anywhere that weights are first needed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
+
+
+_announcements = _Announcements(logging.INFO)
 
 
 class _Commands(click.Group):
@@ -50,6 +61,9 @@ def main(debug: bool) -> None:
       facelatent animate photo.jpg --attr yaw --from -2 --to 2 -o turning.gif
       facelatent demo
     """
+    log = logging.getLogger("facelatent.assets")
+    log.setLevel(logging.INFO)
+    log.addHandler(_announcements)
 
 
 _photo = click.argument("photo", type=click.Path(path_type=Path))
@@ -437,13 +451,9 @@ cli_generators.add_to(main)
 
 
 def _load_generator(options: dict[str, Any]) -> Generator:
-    from facelatent.assets import find_asset, is_cached, pull
     from facelatent.stylegan_ops import DEFAULT_GENERATOR, load_generator
 
-    name = options["generator_name"] or DEFAULT_GENERATOR
-    if name == DEFAULT_GENERATOR and not is_cached(find_asset(name)):
-        pull(name, lambda line: click.echo(line, err=True))
-    return load_generator(name, options["device"])
+    return load_generator(options["generator_name"] or DEFAULT_GENERATOR, options["device"])
 
 
 def _settings(options: dict[str, Any]) -> OptimizeSettings | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import importlib.util
+import logging
 import os
 import shutil
 import subprocess
@@ -29,6 +30,8 @@ from facelatent.files import atomic_path, sha256_of
 Report = Callable[[str], None]
 
 _BLOCK = 1 << 20
+
+_log = logging.getLogger(__name__)
 
 
 def cache_dir() -> Path:
@@ -68,7 +71,8 @@ def pull(name: str, report: Report | None = None) -> dict[str, Path]:
 
     Args:
         name: an asset of the manifest.
-        report: called with one line before a download starts; on a terminal, pip's progress bar then shows too.
+        report: called with one line before a download starts; without it the line is logged at INFO. On a terminal,
+            where either is seen, pip's progress bar shows too.
 
     Raises:
         AssetUnavailable: unknown name, no network, or a download that is not what the manifest pins.
@@ -96,15 +100,16 @@ def asset_path(name: str, report: Report | None = None) -> Path:
 
 
 def _fetch(asset: Asset, report: Report | None, lock_name: str) -> None:
-    if report:
-        report(f"fetching {asset.name} from {asset.source} ({asset.archive_size / 1e6:.1f} MB)")
+    announce = report or (_log.info if _log.isEnabledFor(logging.INFO) else None)
+    if announce:
+        announce(f"fetching {asset.name} from {asset.source} ({asset.archive_size / 1e6:.1f} MB)")
     # Under this source's lock nobody else writes these names: they are what killed runs left.
     for leftover in cache_dir().glob(f".fetch-{lock_name}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     for leftover in (cache_dir() / "assets" / asset.name).glob(".*"):
         leftover.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir(), prefix=f".fetch-{lock_name}-") as folder:
-        archive = _download(asset, Path(folder), show=report is not None and sys.stderr.isatty())
+        archive = _download(asset, Path(folder), show=announce is not None and sys.stderr.isatty())
         _check(archive, asset.archive_size, asset.archive_sha256, asset.source)
         for other in ASSETS if asset in ASSETS else (asset,):
             if other.source == asset.source and not is_cached(other):
