@@ -41,3 +41,7 @@ class InvalidFile(FacelatentError):
 
 class UnwritableOutput(FacelatentError):
     """An output path that cannot be written."""
+
+
+class KernelsUnavailable(FacelatentError):
+    """Compiled kernels cannot be built or loaded on this machine, or do not take these tensors."""

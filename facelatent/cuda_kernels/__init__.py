@@ -1,0 +1,9 @@
+"""Compiled kernels: C++ for the CPU and CUDA for NVIDIA GPUs, built by ninja at first use and kept in the cache.
+
+Nothing is compiled or loaded when this package is imported.
+"""
+
+from facelatent.cuda_kernels.build import build, build_cpu
+from facelatent.cuda_kernels.load import Kind, available, library, status
+
+__all__ = ["Kind", "available", "build", "build_cpu", "library", "status"]
