@@ -113,6 +113,7 @@ class Copy:
         self.bytes = 2 * 4 * count  # read and written
 
     def __call__(self) -> None:
+        """Copy once."""
         self.target.copy_(self.source)
 
 
@@ -140,4 +141,6 @@ def matrix_peak(device: str | torch.device = "cpu", dtype: torch.dtype = torch.f
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
