@@ -1,7 +1,7 @@
 """Read the weights in a file of dlib's neural networks, without dlib.
 
-dlib writes an integer as a byte that counts the bytes which follow (its top bit is the sign), little-endian; a tensor as
-a version (2), four integers for its shape, and raw little-endian float32. A layer begins with its name, whose length
+dlib writes an integer as a byte that counts the bytes which follow (its top bit is the sign), little-endian; a tensor
+as a version (2), four integers for its shape, and raw little-endian float32. A layer begins with its name, whose length
 comes first. Only layers with weights are looked at; what lies between them is skipped.
 """
 

@@ -116,7 +116,7 @@ def state_from(layers: list[DlibLayer]) -> dict[str, Tensor]:
     """
     with torch.device("meta"):
         network = DlibFace()
-    state = {}
+    state: dict[str, Tensor] = {}
     convolutions = list(network.convolutions())
     names = [name for _ in convolutions for name in ("con_4", "affine_")]
     if [layer.name for layer in layers] != [*names, "fc_2"]:

@@ -27,7 +27,9 @@ class EqualLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        if not self.weight.is_meta:  # where loaders build networks, a normal draw would import a second of compilers
+            nn.init.normal_(self.weight)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,4 +137,4 @@ class WPlusEncoder(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """images [n, 3, 256, 256] in [-1, 1] -> codes [n, num_ws, 512], to which the mean w is added."""
         codes: Tensor = self.linear(self.output_layer_2(self.last(images)))
-        return codes.unflatten(1, (self.num_ws, WIDTH))
+        return codes.reshape(-1, self.num_ws, WIDTH)

@@ -57,10 +57,9 @@ class Unit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [n, inputs, H, W] -> [n, channels, H / stride, W / stride]."""
-        if self.shortcut_layer is not None:
-            shortcut = self.shortcut_layer(x)
-        else:
-            shortcut = x[:, :, :: self.stride, :: self.stride]
+        # Where the width stays, the shortcut is every stride-th pixel (a max pooling of one pixel in the original).
+        step = self.stride
+        shortcut = x[:, :, ::step, ::step] if self.shortcut_layer is None else self.shortcut_layer(x)
         y: Tensor = self.res_layer(x) + shortcut
         return y
 
@@ -70,9 +69,7 @@ class Backbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.input_layer = nn.Sequential(
-            nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64)
-        )
+        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
         widths = [(count, inputs, width) for (_, inputs), (count, width) in pairwise(((0, 64), *_STAGES))]
         self.body = nn.Sequential(
             *(
@@ -106,9 +103,13 @@ class ArcFace(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        side = self.input_side // 16
+        width, pixels = _STAGES[-1][1], (self.input_side // 16) ** 2
         self.output_layer = nn.Sequential(
-            nn.BatchNorm2d(512), nn.Dropout(0.6), nn.Flatten(), nn.Linear(512 * side * side, 512), nn.BatchNorm1d(512)
+            nn.BatchNorm2d(width),
+            nn.Dropout(0.6),
+            nn.Flatten(),
+            nn.Linear(width * pixels, width),
+            nn.BatchNorm1d(width),
         )
 
     def forward(self, faces: Tensor) -> Tensor:
