@@ -314,7 +314,7 @@ def test_saved_and_read_again(tmp_path: Path, kind: str) -> None:
 
 
 def test_other_safetensors_are_refused(tiny_generator_file: Path) -> None:
-    with pytest.raises(UnsupportedCheckpoint, match="not an encoder .kind 'mobile'"):
+    with pytest.raises(UnsupportedCheckpoint, match=r"not an encoder \(kind 'mobile'\)"):
         load_encoder(tiny_generator_file, device="cpu")
 
 

@@ -64,7 +64,8 @@ def cut_chips(images: Tensor, frames: Tensor) -> Tensor:
         images, pixels_per_pixel = _halved(images), pixels_per_pixel / 2
     turned = frames.to(images).expand(len(images), -1, -1)
     grid = F.affine_grid(turned, [len(images), 3, CHIP_SIDE, CHIP_SIDE], align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # What lies outside is black, as in dlib.
+    return F.grid_sample(images + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
 
 
 def _halved(images: Tensor) -> Tensor:
