@@ -68,6 +68,12 @@ def test_chips_are_dlibs(astronaut: Tensor, faces: Tensor) -> None:
         assert np.abs(found.numpy() - wanted).max() < 0.6
 
 
+def test_large_pictures_are_averaged() -> None:
+    noise = torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0))
+    # 4.7 pixels of noise fall into one of the chip: a quarter of their spread is left, or two thirds without a blur.
+    assert float(cut_chips(noise, AVERAGE_FRAME[None]).std()) < 0.25
+
+
 @pytest.mark.assets
 def test_a_picture_outside_its_frame_is_black(faces: Tensor) -> None:
     aside = torch.tensor([[[0.7, 0.0, 2.0], [0.0, 0.7, 0.0]]])
@@ -126,8 +132,8 @@ def test_frames_of_faces_and_of_none(faces: Tensor) -> None:
 
 
 def number(value: int) -> bytes:
-    size = max((abs(value).bit_length() + 7) // 8, 1)
-    return bytes([size | (0x80 if value < 0 else 0)]) + abs(value).to_bytes(size, "little")
+    size = max((value.bit_length() + 7) // 8, 1)
+    return bytes([size]) + value.to_bytes(size, "little")
 
 
 def tensor(values: np.ndarray, version: int = 2) -> bytes:
@@ -160,7 +166,14 @@ def test_layers_are_read_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [CON[:200], CON[:12], layer("affine_", np.zeros(2), version=1), number(7) + b"affine_\x02\xff\xff", CON + FC[:-20]],
+    [
+        CON[:200],
+        CON[:12],
+        layer("affine_", np.zeros(2), version=1),
+        number(7) + b"affine_\x02\xff\xff",
+        number(7) + b"affine_\x01\x02\x81\x02\x01\x01\x01\x01\x01\x01",  # -2 numbers
+        CON + FC[:-20],
+    ],
 )
 def test_damaged_files_are_named(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "net.dat"

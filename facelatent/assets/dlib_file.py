@@ -80,14 +80,12 @@ def _read_layer(data: bytes, name: str, position: int) -> tuple[DlibLayer, int]:
 
 
 def _integer(data: bytes, position: int) -> tuple[int, int]:
-    """An integer and the position after it."""
-    control = data[position]
-    count = control & 0x7F
+    """A whole number that is not negative, and the position after it."""
+    count = data[position]
     end = position + 1 + count
     if not 1 <= count <= _MAX_INTEGER_BYTES or end > len(data):
-        raise ValueError("an integer is cut off")
-    value = int.from_bytes(data[position + 1 : end], "little")
-    return (-value if control & 0x80 else value), end
+        raise ValueError("an integer is negative or cut off")
+    return int.from_bytes(data[position + 1 : end], "little"), end
 
 
 def _tensor(data: bytes, position: int) -> tuple[np.ndarray, int]:
@@ -97,7 +95,7 @@ def _tensor(data: bytes, position: int) -> tuple[np.ndarray, int]:
     for _ in range(4):
         size, position = _integer(data, position)
         shape.append(size)
-    if version != _TENSOR_VERSION or min(shape) < 0:
+    if version != _TENSOR_VERSION:
         raise ValueError("a tensor of another version")
     count = shape[0] * shape[1] * shape[2] * shape[3]
     end = position + 4 * count
