@@ -125,8 +125,8 @@ def baseline(path: Path) -> dict[str, Any]:
     return {"torch_load_s": time.perf_counter() - begin, "torch_load_gb": peak_gigabytes()}
 
 
-def in_own_process(what: str, path: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, f"--{what}", str(path)]
+def in_own_process(what: str, path: Path, script: str = __file__) -> dict[str, Any]:
+    command = [sys.executable, script, f"--{what}", str(path)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result

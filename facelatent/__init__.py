@@ -19,6 +19,7 @@ __all__ = [
     "find_faces",
     "invert",
     "load_boundary",
+    "load_encoder",
     "load_generator",
 ]
 
@@ -34,6 +35,7 @@ _HOMES = {
     "find_faces": "facelatent.inversion",
     "invert": "facelatent.inversion",
     "load_boundary": "facelatent.boundaries",
+    "load_encoder": "facelatent.inversion",
     "load_generator": "facelatent.stylegan_ops",
 }
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from facelatent.boundaries import Boundary, edit, load_boundary
     from facelatent.errors import FacelatentError
     from facelatent.faces import Face
-    from facelatent.inversion import align_face, find_faces, invert
+    from facelatent.inversion import align_face, find_faces, invert, load_encoder
     from facelatent.latent import Latent
     from facelatent.stylegan_ops import Generator, load_generator
 

@@ -63,7 +63,17 @@ def inspect(file: Path, as_json: bool) -> None:
     from facelatent.stylegan_ops.checkpoints import inspect_checkpoint
 
     found = inspect_checkpoint(file)
-    click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else _description(found))
+    record = {**dataclasses.asdict(found), "encoder": _encoder(found)}
+    click.echo(json.dumps(record, indent=2) if as_json else _description(found))
+
+
+def _encoder(found: Inspection) -> str | None:
+    """The kind of the encoder in a pSp or e4e file; None in a file without one."""
+    from facelatent.inversion.encoders import encoder_kind
+
+    if not found.settings.get("encoder_tensors"):
+        return None
+    return encoder_kind(found.settings["opts"]) or "unknown"
 
 
 def _description(found: Inspection) -> str:
@@ -74,6 +84,7 @@ def _description(found: Inspection) -> str:
         "layers": f"{found.num_ws} in W+, {len(found.layers)} in style space: {widths}",
         "parameters": f"{found.parameters:,}",
         "classes": str(found.classes or "none"),
+        "encoder": _encoder(found) or "none",
         "missing": "; ".join(found.missing) or "nothing",
         "fingerprint": found.fingerprint,
         "W space": found.w_space,

@@ -78,6 +78,20 @@ def face_chip(pixels: np.ndarray, face: Face, size: int, padding: float) -> np.n
     return chip
 
 
+def chip_corners(face: Face, size: int, padding: float) -> np.ndarray:
+    """Centres [3, 2] of the top left, top right and bottom left pixel of :func:`face_chip`, x, y in the picture."""
+    import dlib
+
+    details = dlib.get_face_chip_details(_shape(face), size, padding)
+    rect, cos, sin = details.rect, np.cos(details.angle), np.sin(details.angle)
+    corners = np.array(
+        [(rect.left(), rect.top()), (rect.right(), rect.top()), (rect.left(), rect.bottom())], np.float64
+    )
+    centre = np.array([(rect.left() + rect.right()) / 2, (rect.top() + rect.bottom()) / 2])
+    turned: np.ndarray = centre + (corners - centre) @ np.array([[cos, sin], [-sin, cos]])
+    return turned
+
+
 def identity(pixels: np.ndarray, face: Face) -> np.ndarray:
     """128 numbers that identify a person (dlib's ResNet); two photos of one person lie within about 0.6."""
     return np.array(_recogniser().compute_face_descriptor(np.ascontiguousarray(pixels), _shape(face)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import checkpoint_files as files
 import click
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from facelatent import cli_generators
@@ -55,6 +56,20 @@ def test_inspect_tells_people_and_programs(pickle_file: Path) -> None:
     found = json.loads(run("inspect", pickle_file, "--json").output)
     assert found["kind"] == "nvidia-pickle" and found["layers"][0] == ["b4.conv1", 6]
     assert found["fingerprint"] in text
+
+
+def test_inspect_names_the_encoder(tmp_path: Path, pickle_file: Path) -> None:
+    path = tmp_path / "bundle.pt"
+    for options, kind in (
+        ({"encoder_type": "GradualStyleEncoder", "output_size": 32}, "psp"),
+        ({"encoder_type": "Encoder4Editing", "stylegan_size": 32}, "e4e"),
+        ({}, "unknown"),
+    ):
+        torch.save({**files.encoder_bundle(), "opts": options}, path)
+        assert f"\nencoder:     {kind}\n" in run("inspect", path).output
+        assert json.loads(run("inspect", path, "--json").output)["encoder"] == kind
+    assert "\nencoder:     none\n" in run("inspect", pickle_file).output
+    assert json.loads(run("inspect", pickle_file, "--json").output)["encoder"] is None
 
 
 def test_imported_generators_are_listed(pickle_file: Path) -> None:
