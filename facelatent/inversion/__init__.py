@@ -1,8 +1,9 @@
-"""Photo to latent: alignment, perceptual losses, optimisation."""
+"""Photo to latent: alignment, perceptual losses, optimisation; and back into the photo."""
 
 from facelatent.faces import Face, find_faces
 from facelatent.inversion.alignment import AlignedFace, align_face, aligned_crop, choose_face, crop_quad
 from facelatent.inversion.optimize import OptimizeSettings, identity_distance, invert, reconstruction_metrics
+from facelatent.inversion.paste import PasteMask, PasteSettings, paste, paste_mask, photo_mask
 from facelatent.inversion.perceptual import LPIPS, lpips
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "AlignedFace",
     "Face",
     "OptimizeSettings",
+    "PasteMask",
+    "PasteSettings",
     "align_face",
     "aligned_crop",
     "choose_face",
@@ -18,5 +21,8 @@ __all__ = [
     "identity_distance",
     "invert",
     "lpips",
+    "paste",
+    "paste_mask",
+    "photo_mask",
     "reconstruction_metrics",
 ]
