@@ -95,7 +95,8 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
         across, down = (float(value) for value in dpi or ())
     except (TypeError, ValueError):
         return None
-    return (across, down) if 1 <= min(across, down) and max(across, down) < 65535 and math.isfinite(down) else None
+    usable = all(math.isfinite(value) and 1 <= value < 65535 for value in (across, down))
+    return (across, down) if usable else None
 
 
 def _exif(image: Image.Image) -> bytes | None:

@@ -70,10 +70,12 @@ class PasteMask:
     Attributes:
         cover: [side, side] float32 in [0, 1]: how much of the edit shows.
         replace: [side, side] float32 in [0, 1]: how far the photo's own detail gives way to the picture's.
+        crop_side: side of the pictures that are pasted, in pixels.
     """
 
     cover: np.ndarray
     replace: np.ndarray
+    crop_side: int
 
 
 def paste_mask(
@@ -111,7 +113,8 @@ def paste_mask(
         )
     if not whole:
         cover = cover * _rim(chosen.rim)
-    return PasteMask(np.where(cover < _LEAST_COVER, 0, cover).astype(np.float32), replace.astype(np.float32))
+    cover = np.where(cover < _LEAST_COVER, 0, cover)
+    return PasteMask(cover.astype(np.float32), replace.astype(np.float32), edited[0].width)
 
 
 def face_area(picture: Image.Image, forehead: float) -> np.ndarray:
@@ -188,8 +191,8 @@ def paste(
 
 
 def photo_mask(mask: PasteMask, quad: np.ndarray | Sequence[Sequence[float]], size: tuple[int, int]) -> Image.Image:
-    """The mask's cover as a greyscale picture of the photo's ``size``; its ``getbbox()`` bounds what a paste changes."""
-    frame = _Frame.of(quad, size, _MASK_SIDE)
+    """The cover as a greyscale picture of the photo's ``size``; its ``getbbox()`` bounds what a paste changes."""
+    frame = _Frame.of(quad, size, mask.crop_side)
     picture = Image.new("L", size)
     if (box := frame.box(mask.cover)) is not None:
         cover = frame.seen(mask.cover, box)
@@ -241,7 +244,7 @@ class _Frame:
         return None if (low >= high).any() else (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
     def seen(self, layer: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-        """A crop-space layer [S, S] as the photo's ``box`` sees it, float32: averaged where it shrinks, else bicubic."""
+        """A crop-space layer [S, S] as ``box`` of the photo sees it, float32: averaged where it shrinks."""
         picture = Image.fromarray(layer.astype(np.float32))
         side = min(layer.shape[0], max(int(np.ceil(self.side)), 1))
         if side < layer.shape[0]:
@@ -269,7 +272,8 @@ class _Frame:
 def _change(edited: Image.Image, reconstruction: Image.Image) -> np.ndarray:
     """What an edit adds to a picture, in grey levels: [side, side, 3] at the mask's side."""
     small = [_numbers(one.resize((_MASK_SIDE,) * 2, Image.Resampling.BOX)) for one in (edited, reconstruction)]
-    return small[0] - small[1]
+    change: np.ndarray = small[0] - small[1]
+    return change
 
 
 def _size(change: np.ndarray, sigma: float) -> np.ndarray:
@@ -289,13 +293,15 @@ def _changed_with(face: np.ndarray, change: np.ndarray, settings: PasteSettings)
     belongs = np.isin(labels, np.unique(labels[face]))
     near = _blurred(_grown(belongs, feather), feather)
     spread = _blurred(ndimage.grey_dilation(change, size=5), feather) / away
-    return near * _ramp(spread, settings.least_change, settings.sure_change) * _head()
+    soft: np.ndarray = near * _ramp(spread, settings.least_change, settings.sure_change) * _head()
+    return soft
 
 
 def _head() -> np.ndarray:
     """1 where a head with its hair lies in an FFHQ crop, falling softly to 0 in the corners."""
     y, x = (np.mgrid[:_MASK_SIDE, :_MASK_SIDE] + 0.5) / _MASK_SIDE
-    return 1 - _ramp(np.hypot((x - 0.5) / 0.52, (y - 0.47) / 0.56), 0.8, 1.05)
+    head: np.ndarray = 1 - _ramp(np.hypot((x - 0.5) / 0.52, (y - 0.47) / 0.56), 0.8, 1.05)
+    return head
 
 
 def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -309,7 +315,8 @@ def _rim(width: float) -> np.ndarray:
     """1 inside the crop, falling to 0 at its border over ``width``."""
     places = (np.arange(_MASK_SIDE) + 0.5) / _MASK_SIDE
     edge = _ramp(np.minimum(places, 1 - places), 0.01, 0.01 + width)
-    return np.minimum.outer(edge, edge)
+    rim: np.ndarray = np.minimum.outer(edge, edge)
+    return rim
 
 
 def _grown(area: np.ndarray, radius: float) -> np.ndarray:
