@@ -24,6 +24,7 @@ from facelatent.inversion import (
     paste,
     paste_mask,
     photo_mask,
+    quad_crop,
 )
 from facelatent.latent import SUFFIX, Latent
 from facelatent.render import strip, there_and_back
@@ -215,11 +216,12 @@ def paste_edit(photo: Image.Image, latent: Latent, generator: Generator, edits: 
     quad, whole = crop_place(latent, photo.size)
     plain = draw(generator, latent.ws)[0]
     if edits:
+        original = quad_crop(photo, quad, plain.width)
         edited = draw(generator, apply_edits(latent.ws, edits, generator))[0]
-        mask = paste_mask([edited], plain, whole)
+        mask = paste_mask([edited], plain, original, whole)
         image = paste(photo, edited, quad, plain, mask)
     else:
-        mask = paste_mask([plain], None, whole)
+        mask = paste_mask([plain], whole=whole)
         image = paste(photo, plain, quad, None, mask)
     return Pasted(image, photo_mask(mask, quad, photo.size))
 
@@ -230,9 +232,10 @@ def paste_frames(
     """The photo with each frame of an animation of its face, all under one mask, so that nothing jumps."""
     quad, whole = crop_place(latent, photo.size)
     plain = draw(generator, latent.ws, frames[0].width)[0]
+    original = quad_crop(photo, quad, plain.width)
     distinct = list({id(frame): frame for frame in frames}.values())
     # The mask covers what any frame changes; neighbours hardly differ.
-    mask: PasteMask = paste_mask([*distinct[:: max(len(distinct) // 8, 1)], distinct[-1]], plain, whole)
+    mask: PasteMask = paste_mask([*distinct[:: max(len(distinct) // 8, 1)], distinct[-1]], plain, original, whole)
     done = {id(frame): paste(photo, frame, quad, plain, mask) for frame in distinct}
     return [done[id(frame)] for frame in frames]
 

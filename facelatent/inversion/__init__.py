@@ -3,7 +3,7 @@
 from facelatent.faces import Face, find_faces
 from facelatent.inversion.alignment import AlignedFace, align_face, aligned_crop, choose_face, crop_quad
 from facelatent.inversion.optimize import OptimizeSettings, identity_distance, invert, reconstruction_metrics
-from facelatent.inversion.paste import PasteMask, PasteSettings, paste, paste_mask, photo_mask
+from facelatent.inversion.paste import PasteMask, PasteSettings, paste, paste_mask, photo_mask, quad_crop
 from facelatent.inversion.perceptual import LPIPS, lpips
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "paste",
     "paste_mask",
     "photo_mask",
+    "quad_crop",
     "reconstruction_metrics",
 ]

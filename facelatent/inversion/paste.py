@@ -43,8 +43,9 @@ class PasteSettings:
         least_change: grey levels of change below which pixels outside the face stay the photo's.
         sure_change: grey levels above which they follow the edit.
         reach: distance from the face at which twice that change is needed.
-        least_move: grey levels of change above which the photo's own detail begins to give way.
-        sure_move: grey levels above which the edited picture replaces it.
+        least_ghost: grey levels of detail that moves, and that differs between photo and reconstruction (their
+            geometric mean), above which the photo's own detail begins to give way.
+        sure_ghost: grey levels above which the edited picture replaces it.
         least_repaint: grey levels of any change, be it of colour only, above which it gives way as well.
         sure_repaint: grey levels above which it is gone: of dark hair turned white nothing is left.
         light: standard deviation below which differences of photo and reconstruction count as detail, above as light.
@@ -56,8 +57,8 @@ class PasteSettings:
     least_change: float = 5.0
     sure_change: float = 14.0
     reach: float = 0.08
-    least_move: float = 8.0
-    sure_move: float = 28.0
+    least_ghost: float = 8.0
+    sure_ghost: float = 20.0
     least_repaint: float = 35.0
     sure_repaint: float = 80.0
     light: float = 0.05
@@ -81,6 +82,7 @@ class PasteMask:
 def paste_mask(
     edited: Sequence[Image.Image],
     reconstruction: Image.Image | None = None,
+    original: Image.Image | None = None,
     whole: bool = False,
     settings: PasteSettings | None = None,
 ) -> PasteMask:
@@ -92,6 +94,8 @@ def paste_mask(
     Args:
         edited: square pictures of one size.
         reconstruction: the unedited picture; None if ``edited`` are not edits: the face alone is covered.
+        original: the photo's own crop, from :func:`quad_crop`. With it, the photo's detail gives way only where it
+            differs from the reconstruction's: elsewhere it cannot leave ghosts.
         whole: the crop is the whole photo: cover it to its border.
         settings: the defaults if None.
     """
@@ -105,10 +109,11 @@ def paste_mask(
         changes = [_change(picture, reconstruction) for picture in edited]
         size = np.max([_size(change, feather / 2) for change in changes], axis=0)
         cover = np.maximum(cover, _changed_with(face, size, chosen))
-        coarse = (chosen.light * _MASK_SIDE,) * 2 + (0,)
-        moved = [_size(change - ndimage.gaussian_filter(change, coarse), feather / 2) for change in changes]
+        ghosts = np.max([_detail(change, chosen) for change in changes], axis=0)
+        if original is not None:
+            ghosts = np.sqrt(ghosts * _detail(_change(original, reconstruction), chosen))
         replace = np.maximum(
-            _ramp(np.max(moved, axis=0), chosen.least_move, chosen.sure_move),
+            _ramp(ghosts, chosen.least_ghost, chosen.sure_ghost),
             _ramp(size, chosen.least_repaint, chosen.sure_repaint),
         )
     if not whole:
@@ -171,7 +176,8 @@ def paste(
         raise FacelatentError(f"edited {edited.size} and reconstruction {reconstruction.size} differ in size")
     base = _pasteable(photo)
     frame = _Frame.of(quad, base.size, edited.width)
-    mask = mask or paste_mask([edited], reconstruction, False, chosen)
+    if mask is None:
+        mask = paste_mask([edited], reconstruction, quad_crop(base, quad, edited.width), settings=chosen)
     box = frame.box(mask.cover)
     if box is None:
         return base.copy()
@@ -188,6 +194,29 @@ def paste(
         change = 0 if old is new else frame.seen(new[..., channel], box) - unedited
         delta[..., channel] = cover * (change - replace * detail)
     return _changed(base, delta, box)
+
+
+def quad_crop(photo: Image.Image, quad: np.ndarray | Sequence[Sequence[float]], crop_side: int) -> Image.Image:
+    """What a photo shows in a quad, RGB at the side at which masks are made; mirrored where the quad leaves it.
+
+    Args:
+        photo: upright, in any mode.
+        quad: [4, 2] corners of the crop.
+        crop_side: side of the crop that was inverted.
+    """
+    frame = _Frame.of(quad, photo.size, crop_side)
+    corners = np.array([frame.corner, frame.corner + frame.down, frame.corner + frame.across])
+    corners = np.vstack([corners, frame.corner + frame.down + frame.across])
+    low = np.floor(corners.min(0)).astype(int).clip(0, np.array(photo.size) - 1)
+    high = (np.ceil(corners.max(0)).astype(int) + 1).clip(low + 1, photo.size)
+    part = _pasteable(photo.crop((*low.tolist(), *high.tolist())))
+    factor = max(int(frame.side / (2 * _MASK_SIDE)), 1)  # averaged down first: what follows does not average
+    pixels = _numbers(to_rgb(part).reduce(factor))
+    places = (np.arange(_MASK_SIDE) + 0.5) / _MASK_SIDE
+    grid = frame.corner + places[None, :, None] * frame.across + places[:, None, None] * frame.down
+    x, y = np.moveaxis((grid - low + 0.5) / factor - 0.5, -1, 0)
+    channels = [ndimage.map_coordinates(pixels[..., one], [y, x], order=1, mode="mirror") for one in range(3)]
+    return Image.fromarray(np.stack(channels, axis=-1).round().clip(0, 255).astype(np.uint8))
 
 
 def photo_mask(mask: PasteMask, quad: np.ndarray | Sequence[Sequence[float]], size: tuple[int, int]) -> Image.Image:
@@ -274,6 +303,12 @@ def _change(edited: Image.Image, reconstruction: Image.Image) -> np.ndarray:
     small = [_numbers(one.resize((_MASK_SIDE,) * 2, Image.Resampling.BOX)) for one in (edited, reconstruction)]
     change: np.ndarray = small[0] - small[1]
     return change
+
+
+def _detail(change: np.ndarray, settings: PasteSettings) -> np.ndarray:
+    """The size of a change without its low frequencies, which are light and colour and leave no ghosts."""
+    light, feather = settings.light * _MASK_SIDE, settings.feather * _MASK_SIDE
+    return _size(change - ndimage.gaussian_filter(change, (light, light, 0)), feather / 2)
 
 
 def _size(change: np.ndarray, sigma: float) -> np.ndarray:
