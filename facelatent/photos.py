@@ -14,6 +14,7 @@ from PIL import Image
 from facelatent.files import atomic_path
 from facelatent.images import decoded, picture_format, to_rgb, upright
 
+_EXIF_PREFIX = b"Exif\0\0"
 _ORIENTATION = 0x0112
 #: Tags that say how a TIFF file stores its pixels, which another file does not; and its ICC profile and XMP.
 _STRUCTURE = (
@@ -119,7 +120,8 @@ def _unturned(raw: bytes) -> bytes | None:
 
     Writing it anew would move what makers' notes point at.
     """
-    start = 6 if raw.startswith(b"Exif\0\0") else 0
+    start = len(_EXIF_PREFIX)
+    raw = raw if raw.startswith(_EXIF_PREFIX) else _EXIF_PREFIX + raw  # WebP has it without
     block = io.BytesIO(raw)
     try:
         order = {b"II": "<", b"MM": ">"}[raw[start : start + 2]]
