@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,17 @@ from tqdm import tqdm
 from facelatent.boundaries import Boundary, edit, edit_layers
 from facelatent.errors import FacelatentError, InvalidFile
 from facelatent.files import sha256_of
-from facelatent.images import check_file, open_image, to_images
-from facelatent.inversion import OptimizeSettings, aligned_crop, invert
+from facelatent.images import check_file, open_image, picture_suffixes, to_images
+from facelatent.inversion import (
+    OptimizeSettings,
+    PasteMask,
+    aligned_crop,
+    invert,
+    paste,
+    paste_mask,
+    photo_mask,
+    quad_crop,
+)
 from facelatent.latent import SUFFIX, Latent
 from facelatent.render import strip, there_and_back
 from facelatent.stylegan_ops import Generator
@@ -177,3 +186,109 @@ def kept_latent(
     same_crop = (latent.method.get("face") or 1, latent.method.get("aligned")) == (face or 1, aligned)
     same_settings = settings is None or latent.method.get("settings") == asdict(settings)
     return latent if same_file and same_crop and same_settings else None
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """A photo with an edited face in it.
+
+    Attributes:
+        image: the photo, in its own mode.
+        mask: greyscale, of its size: where and how far it was changed.
+    """
+
+    image: Image.Image
+    mask: Image.Image
+
+
+def paste_edit(photo: Image.Image, latent: Latent, generator: Generator, edits: Sequence[AttributeEdit] = ()) -> Pasted:
+    """The photo with its face edited; without ``edits``, with the reconstruction in the face's place.
+
+    Args:
+        photo: the photo of the latent, upright, in any mode.
+        latent: the face.
+        generator: draws it.
+        edits: what to change.
+
+    Raises:
+        FacelatentError: the latent has no place in a photo.
+    """
+    quad, whole = crop_place(latent, photo.size)
+    plain = draw(generator, latent.ws)[0]
+    if edits:
+        original = quad_crop(photo, quad, plain.width)
+        edited = draw(generator, apply_edits(latent.ws, edits, generator))[0]
+        mask = paste_mask([edited], plain, original, whole)
+        image = paste(photo, edited, quad, plain, mask)
+    else:
+        mask = paste_mask([plain], whole=whole)
+        image = paste(photo, plain, quad, None, mask)
+    return Pasted(image, photo_mask(mask, quad, photo.size))
+
+
+def paste_frames(
+    photo: Image.Image, latent: Latent, generator: Generator, frames: Sequence[Image.Image]
+) -> list[Image.Image]:
+    """The photo with each frame of an animation of its face, all under one mask, so that nothing jumps."""
+    quad, whole = crop_place(latent, photo.size)
+    plain = draw(generator, latent.ws, frames[0].width)[0]
+    original = quad_crop(photo, quad, plain.width)
+    distinct = list({id(frame): frame for frame in frames}.values())
+    # The mask covers what any frame changes; neighbours hardly differ.
+    mask: PasteMask = paste_mask([*distinct[:: max(len(distinct) // 8, 1)], distinct[-1]], plain, original, whole)
+    done = {id(frame): paste(photo, frame, quad, plain, mask) for frame in distinct}
+    return [done[id(frame)] for frame in frames]
+
+
+def scaled_photo(photo: Image.Image, latent: Latent, longest: int) -> tuple[Image.Image, Latent, int]:
+    """A photo scaled down to ``longest`` px, its latent with the crop's place there, and the crop's side in pixels."""
+    quad, _ = crop_place(latent, photo.size)
+    factor = min(longest / max(photo.size), 1.0)
+    size = (max(round(photo.width * factor), 1), max(round(photo.height * factor), 1))
+    if size != photo.size:
+        quad = (quad + 0.5) * np.divide(size, photo.size) - 0.5
+        photo = photo.resize(size, Image.Resampling.LANCZOS)
+    return photo, replace(latent, quad=quad.tolist()), int(np.ceil(np.hypot(*(quad[3] - quad[0]))))
+
+
+def crop_place(latent: Latent, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
+    """Where a latent's crop lies in its photo of ``size``: corners [4, 2], and whether it is the whole photo.
+
+    Raises:
+        FacelatentError: it was not made from a photo.
+    """
+    if latent.quad is not None:
+        return np.array(latent.quad), False
+    if not latent.method.get("aligned"):
+        raise FacelatentError("this latent was not made from a photo: there is nothing to paste it into")
+    right, bottom = size[0] - 0.5, size[1] - 0.5
+    return np.array([[-0.5, -0.5], [-0.5, bottom], [right, bottom], [right, -0.5]]), True
+
+
+def photo_of(latent: Latent, source: Path, given: Path) -> Path:
+    """The photo that a latent was made from: ``given``, or the picture in the folder ``given`` that it is.
+
+    Args:
+        latent: of the photo.
+        source: the latent's file, for messages.
+        given: a photo, or a folder of photos.
+
+    Raises:
+        FacelatentError: it is another photo, or none of the folder's is it.
+        UnreadableImage: there is no such file.
+    """
+    if latent.photo_sha256 is None:
+        raise FacelatentError(f"{source} was not made from a photo: there is nothing to paste it into")
+    if given.is_dir():
+        pictures = (path for path in sorted(given.iterdir()) if path.name.lower().endswith(picture_suffixes()))
+        for path in pictures:
+            if path.is_file() and sha256_of(path) == latent.photo_sha256:
+                return path
+        raise FacelatentError(f"no picture in {given} is the photo of which {source} was made (by its SHA-256)")
+    check_file(given)
+    if sha256_of(given) != latent.photo_sha256:
+        raise FacelatentError(
+            f"{given} is not the photo of which {source} was made (its SHA-256 differs); pass that one, or invert "
+            f"{given}"
+        )
+    return given

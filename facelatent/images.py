@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,6 +15,8 @@ from facelatent.files import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_Read = TypeVar("_Read")
 
 #: Formats that are opened (JPEG covers the MPO of stereo cameras); everything else is refused before a decoder sees it.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -43,6 +46,11 @@ def open_image(path: str | Path) -> Image.Image:
         UnreadableImage: the file is missing, empty, damaged, not one of :data:`FORMATS`, larger than
             :data:`MAX_BYTES`, or has more than :data:`MAX_PIXELS` pixels.
     """
+    return decoded(path, lambda image: to_rgb(upright(image)))
+
+
+def decoded(path: str | Path, read: Callable[[Image.Image], _Read]) -> _Read:
+    """What ``read`` makes of a picture's file while it is open; errors as :func:`open_image`."""
     file = Path(path)
     check_file(file)
     try:
@@ -56,7 +64,7 @@ def open_image(path: str | Path) -> Image.Image:
                         f"{file} has {width} x {height} pixels; at most {MAX_PIXELS // 1_000_000} megapixels "
                         "are opened: scale it down first"
                     )
-                return _to_rgb(_upright(image))
+                return read(image)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
@@ -65,6 +73,8 @@ def open_image(path: str | Path) -> Image.Image:
         ) from error
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"{file} is not an image that can be opened ({', '.join(FORMATS)})") from error
+    except PermissionError as error:
+        raise UnreadableImage(f"{file} cannot be read: {error.strerror}") from error
     except Exception as error:  # decoders raise TypeError, struct.error and others on damaged files
         raise UnreadableImage(f"{file} is damaged or cut off ({error})") from error
 
@@ -80,14 +90,14 @@ _TURNS = {
 }
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF says. ImageOps.exif_transpose writes the EXIF anew, which fails where another tag is odd."""
     image.load()  # Pillow turns a TIFF while loading it, and drops the tag
     turn = _TURNS.get(image.getexif().get(0x0112, 1))
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB; see :func:`open_image`."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         # Pillow clips wide greyscale at 255 when it converts: scale its range instead.
@@ -119,6 +129,11 @@ def to_arrays(images: Tensor) -> np.ndarray:
 def to_images(images: Tensor) -> list[Image.Image]:
     """[n, 3, H, W] in [-1, 1] -> n RGB pictures."""
     return [Image.fromarray(array) for array in to_arrays(images)]
+
+
+def picture_suffixes() -> tuple[str, ...]:
+    """Endings, in lower case with their dot, of the names of pictures in :data:`FORMATS`."""
+    return tuple(sorted(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS))
 
 
 def picture_format(path: str | Path) -> str:

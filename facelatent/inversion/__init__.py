@@ -1,10 +1,11 @@
-"""Photo to latent: alignment, perceptual losses, optimisation."""
+"""Photo to latent: alignment, perceptual losses, optimisation; and back into the photo."""
 
 from facelatent.faces import Face, find_faces
 from facelatent.inversion.alignment import AlignedFace, align_face, aligned_crop, choose_face, crop_quad
 from facelatent.inversion.encoders import Encoder, EncoderBundle, load_encoder
 from facelatent.inversion.identity import ArcFaceIdentity, DlibIdentity
 from facelatent.inversion.optimize import OptimizeSettings, identity_distance, invert, reconstruction_metrics
+from facelatent.inversion.paste import PasteMask, PasteSettings, paste, paste_mask, photo_mask, quad_crop
 from facelatent.inversion.perceptual import LPIPS, lpips
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "EncoderBundle",
     "Face",
     "OptimizeSettings",
+    "PasteMask",
+    "PasteSettings",
     "align_face",
     "aligned_crop",
     "choose_face",
@@ -25,5 +28,9 @@ __all__ = [
     "invert",
     "load_encoder",
     "lpips",
+    "paste",
+    "paste_mask",
+    "photo_mask",
+    "quad_crop",
     "reconstruction_metrics",
 ]

@@ -117,12 +117,17 @@ def aligned_crop(image: Image.Image, size: int, number: int | None = None, sourc
     return AlignedFace(align_face(image, face.landmarks, size, 4 * size), crop_quad(face.landmarks), face)
 
 
+def shrink_factor(size: float, output_size: int) -> int:
+    """By how much a photo is scaled down before a crop of side ``size`` is cut from it for ``output_size`` px."""
+    return max(int(np.floor(size / output_size * 0.5)), 1)
+
+
 def _shrink(
     image: Image.Image, quad: np.ndarray, size: float, output_size: int
 ) -> tuple[Image.Image, np.ndarray, float]:
     """Scale a photo down by a whole factor where the face is much larger than the output."""
-    factor = int(np.floor(size / output_size * 0.5))
-    if factor <= 1:
+    factor = shrink_factor(size, output_size)
+    if factor == 1:
         return image, quad, size
     smaller = (int(np.rint(image.width / factor)), int(np.rint(image.height / factor)))
     return image.resize(smaller, Image.Resampling.LANCZOS), quad / factor, size / factor

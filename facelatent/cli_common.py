@@ -1,0 +1,87 @@
+"""What commands share: options, and the steps around the work."""
+
+# Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facelatent.errors import FacelatentError
+
+if TYPE_CHECKING:
+    from facelatent.inversion import OptimizeSettings
+    from facelatent.stylegan_ops import Generator
+
+generator_option = click.option(
+    "--generator", "generator_name", metavar="NAME|FILE", help="Which generator draws.  [default: mobile-ffhq-1024]"
+)
+device_option = click.option(
+    "--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: a GPU if there is one]"
+)
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write what was done as JSON."
+)
+steps_option = click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 250]")
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the optimisation."
+)
+
+
+def chosen_generator(options: dict[str, Any]) -> Generator:
+    """The generator of ``--generator``, on ``--device``."""
+    from facelatent.stylegan_ops import DEFAULT_GENERATOR, load_generator
+
+    return load_generator(options["generator_name"] or DEFAULT_GENERATOR, options["device"])
+
+
+def chosen_settings(options: dict[str, Any]) -> OptimizeSettings | None:
+    """Settings that differ from the defaults, or None."""
+    from facelatent.inversion import OptimizeSettings
+
+    if options["steps"] is None and options["seed"] == 0:
+        return None
+    return OptimizeSettings.with_steps(options["steps"], options["seed"])
+
+
+def check_outputs(source: Path | None, *targets: Path | None) -> None:
+    """Refuse outputs that are the source or each other, and unwritable ones, before minutes of work."""
+    from facelatent.files import check_writable
+
+    seen = {source.resolve(): "the source itself"} if source else {}
+    for target in targets:
+        if target is not None:
+            linked = source is not None and target.exists() and source.exists() and target.samefile(source)
+            if linked or target.resolve() in seen:
+                which = "the source itself" if linked else seen[target.resolve()]
+                raise FacelatentError(f"{target} is {which}; choose another output path")
+            seen[target.resolve()] = "named for two outputs"
+            check_writable(target)
+
+
+def metrics_line(metrics: dict[str, float]) -> str:
+    """Metrics as a user reads them."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+
+
+def write_json(path: Path | None, record: dict[str, Any]) -> None:
+    """Write the record of ``--json``, if it was asked for."""
+    from facelatent.files import atomic_path
+
+    if path is not None:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        click.echo(f"wrote {path}")
+
+
+def on_terminal() -> bool:
+    """Progress bars are for people: shown on a terminal, not in logs."""
+    return sys.stderr.isatty()
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a seed: ASCII digits, below 2**63."""
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63

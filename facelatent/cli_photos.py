@@ -1,0 +1,603 @@
+"""The commands about photos: ``invert``, ``edit`` and ``animate``; ``cli.py`` adds them to its own."""
+
+# Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facelatent.cli_common import (
+    check_outputs,
+    chosen_generator,
+    chosen_settings,
+    device_option,
+    generator_option,
+    is_number,
+    json_option,
+    metrics_line,
+    on_terminal,
+    seed_option,
+    steps_option,
+    write_json,
+)
+from facelatent.errors import FacelatentError
+
+if TYPE_CHECKING:
+    from facelatent.batch import Failure, Job
+    from facelatent.boundaries import Boundary
+    from facelatent.editor import AttributeEdit
+    from facelatent.latent import Latent
+    from facelatent.stylegan_ops import Generator
+
+_photos = click.argument("photos", metavar="PHOTO|FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+_sources = click.argument(
+    "sources", metavar="PHOTO|LATENT|FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+_source = click.argument("source", metavar="PHOTO|LATENT", type=click.Path(path_type=Path))
+_face = click.option("--face", type=click.IntRange(1), help="Which face, 1 = the best-scored.  [default: 1]")
+_aligned = click.option("--aligned", is_flag=True, help="The photo is an FFHQ-aligned crop: do not look for a face.")
+_paste = click.option("--paste", is_flag=True, help="Put the face back into the whole photo.")
+_photo_of_latent = click.option(
+    "--photo", type=click.Path(path_type=Path), help="With --paste, a latent's photo, or a folder that has it."
+)
+
+
+def add_to(group: click.Group) -> None:
+    """Add this module's commands to ``group``."""
+    for command in (invert, edit, animate):
+        group.add_command(command)
+
+
+def _face_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that starts from a photo; they arrive as ``**options``."""
+    for option in (json_option, device_option, generator_option, seed_option, steps_option, _aligned, _face):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_photos
+@click.option("-o", "--out", help="Latent file; for many photos, a folder.  [default: PHOTO.latent.safetensors]")
+@click.option("--preview", type=click.Path(path_type=Path), help="Also write photo and reconstruction side by side.")
+@click.option("--paste", is_flag=True, help="Let the preview be the photo with the reconstruction in it.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing latent.")
+@_face_options
+def invert(
+    photos: tuple[Path, ...], out: str | None, preview: Path | None, paste: bool, overwrite: bool, **options: Any
+) -> None:
+    """Find the latent code of the face in PHOTO and keep it.
+
+    Takes two to three minutes on two CPU cores. Edits of the same photo use the kept code. Of a FOLDER all pictures
+    are inverted (not those of folders in it); run again, only those that are not done yet. Failures are listed at the
+    end.
+
+    \b
+    Examples:
+      facelatent invert me.jpg
+      facelatent invert group.jpg --face 2 -o anna.latent.safetensors --preview anna.png
+      facelatent invert me.jpg --preview found.jpg --paste
+      facelatent invert photos/ -o latents/
+    """
+    if paste and preview is None:
+        raise click.UsageError("--paste is about the picture that --preview names")
+    if _many(photos, out):
+        if preview is not None:
+            raise click.UsageError("--preview is for one photo")
+        _invert_all(photos, Path(out) if out else None, overwrite, options)
+    else:
+        _invert_one(photos[0], Path(out) if out else None, preview, paste, overwrite, options)
+
+
+def _invert_one(
+    photo: Path, out: Path | None, preview: Path | None, paste: bool, overwrite: bool, options: dict[str, Any]
+) -> None:
+    from facelatent.editor import latent_path
+    from facelatent.images import open_image, picture_format
+
+    target = out or latent_path(photo)
+    if target.exists() and not overwrite:
+        raise FacelatentError(f"{target} exists; pass --overwrite to replace it, or -o for another name")
+    check_outputs(photo, target, preview, options["json_file"])
+    if preview is not None:
+        picture_format(preview)
+    open_image(photo)
+    generator = chosen_generator(options)
+    latent = _inverted(photo, generator, options)
+    latent.save(target)
+    click.echo(f"wrote {target} ({metrics_line(latent.metrics)})")
+    if preview is not None:
+        _save_preview(photo, latent, generator, preview, paste, options)
+        click.echo(f"wrote {preview}")
+    write_json(options["json_file"], {"latent": str(target), "metrics": latent.metrics, "method": latent.method})
+
+
+def _save_preview(
+    photo: Path, latent: Latent, generator: Generator, preview: Path, paste: bool, options: dict[str, Any]
+) -> None:
+    from facelatent.editor import draw, paste_edit, photo_crop
+    from facelatent.images import save_image
+    from facelatent.photos import open_photo, save_photo
+    from facelatent.render import strip
+
+    if paste:
+        opened = open_photo(photo)
+        save_photo(paste_edit(opened.image, latent, generator).image, preview, opened)
+    else:
+        crop = photo_crop(photo, generator.resolution, options["face"], options["aligned"])
+        save_image(strip([crop, draw(generator, latent.ws)[0]], ["photo", "inverted"], 512), preview)
+
+
+def _invert_all(photos: tuple[Path, ...], out: Path | None, overwrite: bool, options: dict[str, Any]) -> None:
+    from facelatent.editor import kept_latent, latent_path
+    from facelatent.images import picture_suffixes
+
+    sources = _gathered(photos, picture_suffixes())
+    jobs, failures = _planned(
+        sources, lambda photo: out / latent_path(photo).name if out else latent_path(photo), options
+    )
+    generator = chosen_generator(options)
+
+    def work(job: Job) -> dict[str, Any]:
+        chosen = chosen_settings(options)
+        if not overwrite and job.target.exists():
+            kept = kept_latent(job.target, job.source, generator, chosen, options["face"], options["aligned"])
+            if kept is None:
+                raise FacelatentError(
+                    f"{job.target} exists, of another photo, face, generator or settings; pass --overwrite"
+                )
+            return {"latent": str(job.target), "metrics": kept.metrics, "kept": True}
+        latent = _inverted(job.source, generator, options, progress=False)
+        latent.save(job.target)
+        return {"latent": str(job.target), "metrics": latent.metrics, "kept": False}
+
+    _run_all(jobs, failures, work, "inverting", options["json_file"])
+
+
+@dataclass(frozen=True)
+class _EditPlan:
+    """What ``edit`` does to each face."""
+
+    edits: list[AttributeEdit]
+    size: int | None
+    compare: bool
+    paste: bool
+    photo: Path | None
+    mask: Path | None
+
+
+@click.command()
+@_sources
+@click.option("--attr", "attributes", multiple=True, required=True, help="Attribute name, or a boundary file.")
+@click.option("--alpha", "alphas", multiple=True, type=float, help="Strength in standard deviations, one an attribute.")
+@click.option(
+    "--layers",
+    "ranges",
+    multiple=True,
+    metavar="A-B",
+    help="Resolutions to change, e.g. 4-32; one, or one an attribute.",
+)
+@click.option(
+    "-o", "--out", help="Picture; for many sources, a folder.  [default: SOURCE-edited.png, with --paste as the photo]"
+)
+@click.option("--size", type=click.IntRange(16, 4096), help="Side in pixels.  [default: the generator's]")
+@click.option("--compare", is_flag=True, help="Write unedited and edited side by side.")
+@_paste
+@_photo_of_latent
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    help="With --paste, also write where the photo was changed, as a picture.",
+)
+@_face_options
+def edit(
+    sources: tuple[Path, ...],
+    attributes: tuple[str, ...],
+    alphas: tuple[float, ...],
+    ranges: tuple[str, ...],
+    out: str | None,
+    size: int | None,
+    compare: bool,
+    paste: bool,
+    photo: Path | None,
+    mask: Path | None,
+    **options: Any,
+) -> None:
+    """Change attributes of the face in a photo or latent.
+
+    A photo is inverted first, once; its latent is kept beside it. With --paste the edited face is put back into the
+    whole photo. Of a FOLDER all pictures are edited (not those of folders in it), or its latents if it has no
+    pictures; failures are listed at the end.
+
+    \b
+    Examples:
+      facelatent edit me.jpg --attr smile --alpha 2
+      facelatent edit me.jpg --attr smile --alpha 2 --paste -o smiling.jpg
+      facelatent edit me.jpg --attr smile --alpha 2 --attr age --alpha -1 -o younger.png
+      facelatent edit me.latent.safetensors --attr yaw --alpha 1.5 --compare -o turned.jpg
+      facelatent edit photos/ --attr smile --alpha 2 --paste -o smiling/
+    """
+    strengths = _one_each(attributes, alphas or (1.0,), "--alpha")
+    chosen_ranges = _one_each(attributes, tuple(_resolutions(text) for text in ranges) or (None,), "--layers")
+    _check_paste(paste, photo, mask=mask)
+    if paste and (size or compare):
+        raise click.UsageError("--paste keeps the photo's size and writes one picture: leave out --size and --compare")
+
+    def planned(generator: Generator) -> _EditPlan:
+        edits = _edits(generator, attributes, strengths, chosen_ranges)
+        return _EditPlan(edits, size, compare, paste, photo, mask)
+
+    if _many(sources, out):
+        if out is None:
+            raise click.UsageError("for many sources, -o names the folder of the results")
+        if mask is not None:
+            raise click.UsageError("--mask is for one photo")
+        _edit_all(sources, Path(out), paste, planned, options)
+    else:
+        _edit_one(sources[0], Path(out) if out else None, paste, photo, mask, planned, options)
+
+
+def _edit_one(
+    source: Path,
+    out: Path | None,
+    paste: bool,
+    photo: Path | None,
+    mask: Path | None,
+    planned: Callable[[Generator], _EditPlan],
+    options: dict[str, Any],
+) -> None:
+    from facelatent.images import picture_format
+
+    target = out or _default_out(source, "-edited" + (_picture_suffix(photo or source) if paste else ".png"))
+    check_outputs(source, target, mask, options["json_file"])
+    if photo is not None:
+        check_outputs(photo, target, mask)
+    for picture in (target, mask):
+        if picture is not None:
+            picture_format(picture)
+    _check_source(source)
+    _check_latent_photo(source, paste, photo)
+    generator = chosen_generator(options)
+    plan = planned(generator)
+    record = _write_edited(source, target, generator, plan, options)
+    click.echo(f"wrote {target}")
+    if mask is not None:
+        click.echo(f"wrote {mask}")
+    write_json(options["json_file"], record)
+
+
+def _edit_all(
+    inputs: tuple[Path, ...],
+    out: Path,
+    paste: bool,
+    planned: Callable[[Generator], _EditPlan],
+    options: dict[str, Any],
+) -> None:
+    from facelatent.images import picture_suffixes
+    from facelatent.latent import SUFFIX
+
+    sources = _gathered(inputs, picture_suffixes(), otherwise=SUFFIX)
+
+    def target_of(source: Path) -> Path:
+        return out / _default_out(source, _picture_suffix(source) if paste else ".png").name
+
+    jobs, failures = _planned(sources, target_of, options)
+    generator = chosen_generator(options)
+    plan = planned(generator)
+
+    def work(job: Job) -> dict[str, Any]:
+        _check_latent_photo(job.source, paste, plan.photo)
+        return _write_edited(job.source, job.target, generator, plan, options, progress=False)
+
+    _run_all(jobs, failures, work, "editing", options["json_file"])
+
+
+def _write_edited(
+    source: Path, target: Path, generator: Generator, plan: _EditPlan, options: dict[str, Any], progress: bool = True
+) -> dict[str, Any]:
+    """Edit one face and write it; returns what was done."""
+    from facelatent.editor import apply_edits, draw
+    from facelatent.images import save_image
+    from facelatent.render import strip
+
+    latent = _latent(source, generator, options, progress)
+    record = {"picture": str(target), "edits": _described(plan.edits), "metrics": latent.metrics}
+    if plan.paste:
+        return {**record, **_write_pasted(source, target, latent, generator, plan)}
+    edited = draw(generator, apply_edits(latent.ws, plan.edits, generator), plan.size)[0]
+    if plan.compare:
+        label = ", ".join(f"{one.boundary.attribute} {one.alpha:+g}" for one in plan.edits)
+        unedited = draw(generator, latent.ws, plan.size)[0]
+        edited = strip([unedited, edited], ["inverted", label], plan.size or 512)
+    save_image(edited, target)
+    return record
+
+
+def _write_pasted(source: Path, target: Path, latent: Latent, generator: Generator, plan: _EditPlan) -> dict[str, Any]:
+    from facelatent.editor import paste_edit
+    from facelatent.images import save_image
+    from facelatent.photos import open_photo, save_photo
+
+    photo = _pasted_photo(source, latent, plan.photo)
+    opened = open_photo(photo)
+    pasted = paste_edit(opened.image, latent, generator, plan.edits)
+    save_photo(pasted.image, target, opened)
+    if plan.mask is not None:
+        save_image(pasted.mask, plan.mask)
+    return {"photo": str(photo), "quad": latent.quad, "mask_box": pasted.mask.getbbox()}
+
+
+@click.command()
+@_source
+@click.option("--attr", "attributes", multiple=True, required=True, help="Attribute name, or a boundary file.")
+@click.option("--from", "starts", multiple=True, type=float, help="Strength at the start.  [default: -3]")
+@click.option("--to", "ends", multiple=True, type=float, help="Strength at the end.  [default: 3]")
+@click.option("--frames", type=click.IntRange(2, 2000), default=48, show_default=True, help="Frames in all.")
+@click.option("--fps", type=click.FloatRange(1, 50), default=24, show_default=True, help="Frames a second.")
+@click.option(
+    "--size",
+    type=click.IntRange(16, 2048),
+    default=512,
+    show_default=True,
+    help="Side in pixels; with --paste, the photo's longer one at most.",
+)
+@click.option("--bounce/--no-bounce", default=True, show_default=True, help="Run there and back.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help=".gif, .webp or .mp4.  [default: SOURCE-ATTR.gif]")
+@_paste
+@_photo_of_latent
+@_face_options
+def animate(
+    source: Path,
+    attributes: tuple[str, ...],
+    starts: tuple[float, ...],
+    ends: tuple[float, ...],
+    frames: int,
+    fps: float,
+    size: int,
+    bounce: bool,
+    out: Path | None,
+    paste: bool,
+    photo: Path | None,
+    **options: Any,
+) -> None:
+    """Animate an edit of the face in a photo or latent.
+
+    \b
+    Examples:
+      facelatent animate me.jpg --attr smile --from -3 --to 3 --frames 48 -o smile.gif
+      facelatent animate me.jpg --attr smile --paste --size 1024 -o portrait.webp
+      facelatent animate me.latent.safetensors --attr yaw --attr smile --from -2 --to 2 -o turn.webp
+    """
+    from facelatent.editor import animation_frames, paste_frames, scaled_photo
+    from facelatent.images import to_rgb
+    from facelatent.photos import open_photo
+    from facelatent.render import check_animation, save_animation
+
+    target = out or _default_out(source, f"-{Path(attributes[0]).name.split('.')[0]}.gif")
+    check_outputs(source, target, options["json_file"])
+    check_animation(target)
+    none = (None,) * len(attributes)
+    first = _one_each(attributes, starts or (-3.0,), "--from")
+    last = _one_each(attributes, ends or (3.0,), "--to")
+    _check_paste(paste, photo)
+    _check_source(source)
+    _check_latent_photo(source, paste, photo)
+    generator = chosen_generator(options)
+    begin, finish = (_edits(generator, attributes, alphas, none) for alphas in (first, last))
+    latent = _latent(source, generator, options)
+    if paste:
+        opened = to_rgb(open_photo(_pasted_photo(source, latent, photo)).image)
+        picture, latent, side = scaled_photo(opened, latent, size)
+        size = min(max(side, 64), generator.resolution)
+    drawn = animation_frames(generator, latent.ws, begin, finish, frames, size, bounce, progress=on_terminal())
+    if paste:
+        drawn = paste_frames(picture, latent, generator, drawn)
+    save_animation(drawn, target, fps)
+    click.echo(f"wrote {target} ({len(drawn)} frames, {target.stat().st_size / 1e6:.1f} MB)")
+    write_json(
+        options["json_file"],
+        {"animation": str(target), "frames": len(drawn), "from": _described(begin), "to": _described(finish)},
+    )
+
+
+def _inverted(photo: Path, generator: Generator, options: dict[str, Any], progress: bool = True) -> Latent:
+    from facelatent.editor import invert_photo
+
+    settings = chosen_settings(options)
+    return invert_photo(
+        photo, generator, settings, options["face"], options["aligned"], progress=progress and on_terminal()
+    )
+
+
+def _latent(source: Path, generator: Generator, options: dict[str, Any], progress: bool = True) -> Latent:
+    """The latent of a latent file, or of a photo: kept beside it, or made now and kept there if that is possible."""
+    from facelatent.editor import is_latent, kept_latent, latent_path
+    from facelatent.errors import UnwritableOutput
+    from facelatent.latent import Latent
+
+    if is_latent(source):
+        latent = Latent.load(source)
+        latent.check(generator)
+        return latent
+    target = latent_path(source)
+    kept = kept_latent(target, source, generator, chosen_settings(options), options["face"], options["aligned"])
+    if kept is not None:
+        return kept
+    latent = _inverted(source, generator, options, progress)
+    try:
+        if target.exists():
+            raise UnwritableOutput(f"{target} is there already, of another file, face, generator or settings")
+        latent.save(target)
+        _say(f"wrote {target} ({metrics_line(latent.metrics)})")
+    except UnwritableOutput as error:
+        _say(f"facelatent: the latent was not kept: {error}; 'facelatent invert' can write it elsewhere", err=True)
+    return latent
+
+
+def _check_paste(paste: bool, photo: Path | None, mask: Path | None = None) -> None:
+    for option, given in (("--photo", photo), ("--mask", mask)):
+        if given is not None and not paste:
+            raise click.UsageError(f"{option} is for --paste")
+
+
+def _check_latent_photo(source: Path, paste: bool, photo: Path | None) -> None:
+    """Complain before the work about a latent without its photo, or a photo with another."""
+    from facelatent.editor import is_latent, photo_of
+    from facelatent.latent import Latent
+
+    if paste and is_latent(source):
+        if photo is None:
+            raise FacelatentError(f"{source} is a latent: --paste needs its photo, too; pass --photo")
+        photo_of(Latent.load(source), source, photo)
+    elif photo is not None:
+        raise FacelatentError(f"--photo is the photo of a latent, and {source} is a photo itself; leave it out")
+
+
+def _pasted_photo(source: Path, latent: Latent, photo: Path | None) -> Path:
+    from facelatent.editor import photo_of
+
+    return source if photo is None else photo_of(latent, source, photo)
+
+
+def _picture_suffix(path: Path) -> str:
+    """The ending of a pasted photo's name: the photo's own, if one can be written under it."""
+    from facelatent.images import picture_suffixes
+
+    return path.suffix if path.suffix.lower() in picture_suffixes() else ".png"
+
+
+def _many(inputs: tuple[Path, ...], out: str | None) -> bool:
+    """Whether there are many files to work on: several, a folder, or one whose result goes into a folder."""
+    from facelatent.batch import is_folder
+    from facelatent.images import picture_suffixes
+
+    into_folder = out is not None and out.endswith(("/", os.sep))
+    return len(inputs) > 1 or into_folder or is_folder(inputs[0], picture_suffixes())
+
+
+def _gathered(inputs: tuple[Path, ...], suffixes: tuple[str, ...], otherwise: str | None = None) -> list[Path]:
+    """The files to work on; a folder without any by ``suffixes`` is searched for the ending ``otherwise``."""
+    from facelatent.batch import gather, is_folder
+
+    sources: list[Path] = []
+    for given in inputs:
+        found, others = gather([given], suffixes)
+        if not found and otherwise:
+            found, others = gather([given], (otherwise,))
+        elif others := [path for path in others if not path.name.endswith(".safetensors")]:
+            endings = ", ".join(sorted({path.suffix.lower() or "no ending" for path in others}))
+            click.echo(f"left alone in {given}: {len(others)} other file(s) ({endings})", err=True)
+        if not found and is_folder(given, suffixes):
+            raise FacelatentError(f"{given} has no pictures ({', '.join(suffixes)}); folders in it are not searched")
+        sources += [path for path in found if path not in sources]
+    return sources
+
+
+def _planned(
+    sources: list[Path], target_of: Callable[[Path], Path], options: dict[str, Any]
+) -> tuple[list[Job], list[Failure]]:
+    from facelatent.batch import plan
+    from facelatent.files import check_writable
+
+    jobs, failures = plan(sources, target_of)
+    for target in {job.target.parent / "x": None for job in jobs}:
+        check_writable(target)
+    if options["json_file"] is not None:
+        check_writable(options["json_file"])
+    return jobs, failures
+
+
+def _run_all(
+    jobs: list[Job],
+    failures: list[Failure],
+    work: Callable[[Job], dict[str, Any]],
+    verb: str,
+    json_file: Path | None,
+) -> None:
+    """Do all jobs with a progress bar, list the failures, and exit 1 if there were any (130 if it was stopped)."""
+    from tqdm import tqdm
+
+    from facelatent.batch import run
+
+    records: list[dict[str, Any]] = []
+
+    def one(job: Job) -> None:
+        record = work(job)
+        records.append({"source": str(job.source), **record})
+        _say(f"{'kept' if record.get('kept') else 'wrote'} {job.target}")
+
+    with tqdm(jobs, desc=verb, unit="photo", disable=not on_terminal()) as bar:
+        outcome = run(bar, one, failures)
+    failed = [{"source": str(one.source), "reason": one.reason} for one in outcome.failed]
+    write_json(json_file, {"done": records, "failed": failed, "interrupted": outcome.interrupted})
+    total = len(jobs) + len(failures)
+    click.echo(f"{len(outcome.done)} of {total} done" + (f", {len(failed)} failed" if failed else ""))
+    if failed:
+        click.echo(
+            "\n".join([f"facelatent: {len(failed)} of {total} failed:", *(f"  {one['reason']}" for one in failed)]),
+            err=True,
+        )
+    if outcome.interrupted:
+        click.echo("facelatent: interrupted; the same command goes on from here", err=True)
+        raise SystemExit(130)
+    if failed:
+        raise SystemExit(1)
+
+
+def _say(line: str, err: bool = False) -> None:
+    """Print a line above a progress bar that may be there."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        click.echo(line, err=err)
+
+
+def _edits(
+    generator: Generator, names: tuple[str, ...], alphas: tuple[float, ...], ranges: tuple[tuple[int, int] | None, ...]
+) -> list[AttributeEdit]:
+    from facelatent.boundaries import load_boundary
+    from facelatent.editor import AttributeEdit
+
+    boundaries: list[Boundary] = [load_boundary(name, generator) for name in names]
+    return [AttributeEdit(*parts) for parts in zip(boundaries, alphas, ranges, strict=True)]
+
+
+def _described(edits: list[AttributeEdit]) -> list[dict[str, Any]]:
+    return [
+        {"attribute": one.boundary.attribute, "alpha": one.alpha, "layers": one.resolutions or one.boundary.resolutions}
+        for one in edits
+    ]
+
+
+def _one_each(attributes: tuple[str, ...], values: tuple[Any, ...], option: str) -> tuple[Any, ...]:
+    """One value for each attribute; a single one serves all."""
+    if len(values) == 1:
+        return values * len(attributes)
+    if len(values) != len(attributes):
+        raise click.UsageError(f"{len(attributes)} --attr but {len(values)} {option}: give one each, or one for all")
+    return values
+
+
+def _resolutions(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    if not is_number(first) or not is_number(last) or int(first) > int(last):
+        raise click.UsageError(f"--layers takes resolutions such as 4-32, not {text!r}")
+    return int(first), int(last)
+
+
+def _default_out(source: Path, ending: str) -> Path:
+    """A picture's default name: beside the source, ``me.jpg`` or ``me.latent.safetensors`` -> ``me`` + ending."""
+    return source.with_name(source.name.removesuffix(".safetensors").removesuffix(".latent").rsplit(".", 1)[0] + ending)
+
+
+def _check_source(source: Path) -> None:
+    """Complain about a photo that cannot be opened before the generator is loaded, or even fetched."""
+    from facelatent.editor import is_latent
+    from facelatent.images import open_image
+
+    if not is_latent(source):
+        open_image(source)
