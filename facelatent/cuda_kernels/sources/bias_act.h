@@ -2,7 +2,7 @@
 #pragma once
 
 #include "pixel.h"
-#include "upfirdn2d.h"
+#include "vector.h"
 
 namespace facelatent {
 

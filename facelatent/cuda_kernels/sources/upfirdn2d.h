@@ -8,10 +8,10 @@
 #include <cstdint>
 
 #include "pixel.h"
+#include "vector.h"
 
 namespace facelatent {
 
-constexpr int THREADS = 256;
 constexpr int TILED_TAPS = 4;
 
 template <typename A>
@@ -27,12 +27,6 @@ struct TiledArguments {
     int vectors;                               // of a pixel
     bool wide_stores;                          // pairs of out pixels are aligned
     A along_x[TILED_TAPS], along_y[TILED_TAPS];
-};
-
-// Numbers that are read and written in one go.
-template <typename T, int size>
-struct alignas(size * sizeof(T)) Vector {
-    T v[size];
 };
 
 constexpr int larger(int a, int b) { return a > b ? a : b; }
@@ -185,8 +179,6 @@ struct Tile {
 };
 
 // Host side: whether the tiled kernel takes a call, and its arguments.
-
-inline bool aligned(const void* pointer, int64_t bytes) { return (uintptr_t)pointer % bytes == 0; }
 
 // Room to add and to double two of them.
 inline bool fits_int(int64_t a, int64_t b) {
