@@ -280,10 +280,13 @@ def _backward2(ctx: Any, h: Tensor) -> tuple[Tensor | None, ...]:
 
 def _backward3(ctx: Any, k: Tensor) -> tuple[Tensor | None, ...]:
     """By autograd through the plain PyTorch twin: nothing here needs third derivatives to be fast, only right."""
-    b, x, g, h = ctx.saved_tensors
-    wanted = [t for t, needed in zip((x, g, h, b), ctx.needs_input_grad, strict=False) if needed]
+    b, *tensors = ctx.saved_tensors
     with torch.enable_grad():
-        second = _reference_gradient(2, (x, g, h), b, ctx.rule)
+        # Views, so that autograd stops here and not where x, g and h came from.
+        tensors = [t.view_as(t) for t in tensors]
+        b = None if b is None else b.view_as(b)
+        second = _reference_gradient(2, tuple(tensors), b, ctx.rule)
+    wanted = [t for t, needed in zip((*tensors, b), ctx.needs_input_grad, strict=False) if needed]
     found = iter(torch.autograd.grad(second, wanted, k, create_graph=torch.is_grad_enabled(), allow_unused=True))
     return *(next(found) if needed else None for needed in ctx.needs_input_grad[:4]), *(None,) * 6
 

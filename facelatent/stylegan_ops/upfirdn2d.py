@@ -206,8 +206,8 @@ def _compiled(kind: Kind, x: Tensor, f: Tensor | None, how: Resampling) -> Tenso
         in_w=in_w,
         out_h=how.out_h,
         out_w=how.out_w,
-        x_stride=x.stride(),
-        y_stride=y.stride(),
+        x_stride=_strides(x, layout),
+        y_stride=_strides(y, layout),
         filter=ctypes.addressof(taps.values),
         x=x.data_ptr(),
         y=y.data_ptr(),
@@ -219,9 +219,15 @@ def _compiled(kind: Kind, x: Tensor, f: Tensor | None, how: Resampling) -> Tenso
 def _rows(x: Tensor) -> tuple[Tensor, torch.memory_format]:
     """``x`` with rows of dense numbers (copied only if it has none), and the layout that its result gets."""
     _, across_c, _, across_w = x.stride()
-    if across_c == 1 and across_w == x.shape[1] and x.shape[1] > 1:
+    c, w = x.shape[1], x.shape[3]
+    if c > 1 and across_c == 1 and (across_w == c or w == 1) and not x.is_contiguous():
         return x, torch.channels_last
-    return (x if across_w == 1 else x.contiguous()), torch.contiguous_format
+    return (x if across_w == 1 or w == 1 else x.contiguous()), torch.contiguous_format
+
+
+def _strides(x: Tensor, layout: torch.memory_format) -> tuple[int, ...]:
+    """The strides of ``x``, where that of a single column may be any number, as the kernels expect them."""
+    return (*x.stride()[:3], x.shape[1] if layout == torch.channels_last else 1)
 
 
 #: Filters that live on a GPU: reading one waits for the GPU, so what was read is kept while the tensor is unchanged.
