@@ -142,7 +142,7 @@ class MobileStyleGAN(Generator):
         codes = ws.unbind(1)
         x = self.conv1(self.const.expand(len(ws), -1, -1, -1), codes[0], noise)
         styles = [site(codes[index]) for index, site in self.sites()]
-        noise_maps = [layer.noise_map(noise, len(ws)) for block in self.blocks for layer in (block.conv1, block.conv2)]
+        noise_maps = [layer.noise_map(noise, len(ws)) for layer in self.layers()]
         # Half the LL band is the exact 2x2 mean of the image: smaller pictures never need the full one.
         bands = 12 if size == self.resolution else 3
         if mobile_fused.fits(self, x, noise_maps):
@@ -151,10 +151,18 @@ class MobileStyleGAN(Generator):
             image = self.draw(x, styles, noise_maps, bands)
         return pooled(image, size, self.resolution)
 
+    def layers(self) -> Iterator[StyledLayer]:
+        """The styled layers after the first one."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield from (block.conv1, block.conv2)
+
     def sites(self) -> Iterator[tuple[int, nn.Linear]]:
-        """Every modulation after the first layer's, with its W+ layer; ``up`` and ``conv1`` of a block share one."""
+        """Modulations after the first layer's, each with its W+ layer: ``up`` and ``conv1`` of a block share one."""
         for index, block in enumerate(self.blocks):
-            yield from ((1 + 2 * index, block.up), (1 + 2 * index, block.conv1.affine), (2 + 2 * index, block.conv2.affine))
+            assert isinstance(block, Block)
+            first = 1 + 2 * index
+            yield from ((first, block.up), (first, block.conv1.affine), (first + 1, block.conv2.affine))
         yield self.num_ws - 1, self.to_img
 
     def draw(self, x: Tensor, styles: Sequence[Tensor], noise_maps: Sequence[Tensor | None], bands: int) -> Tensor:

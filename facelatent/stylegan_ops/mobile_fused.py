@@ -8,12 +8,12 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-
 
 from facelatent import cuda_kernels
 from facelatent.stylegan_ops.backend import chosen
@@ -27,8 +27,7 @@ _MOST_BLOCKS = 12
 _MOST_CHANNELS = 4096
 
 # Workspaces are kept for the next call: new memory costs more than the arithmetic that fills it.
-_MOST_KEPT = 4
-_MOST_KEPT_BYTES = 1 << 30
+_MOST_KEPT_BYTES = 2 << 30
 
 
 class _Layer(ctypes.Structure):
@@ -60,7 +59,7 @@ def fits(generator: MobileStyleGAN, x: Tensor, noise_maps: Sequence[Tensor | Non
         return False
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    if len(generator.blocks) > _MOST_BLOCKS or max(generator.channels) > _MOST_CHANNELS:
+    if len(generator.channels) - 1 > _MOST_BLOCKS or max(generator.channels) > _MOST_CHANNELS:
         return False
     weights = list(_weights(generator, noise_maps))
     trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
@@ -102,7 +101,7 @@ class _Call:
         image = torch.empty(len(x), 3, side, side)
         arguments = self._arguments(x, styles, saves)
         arguments.image = image.data_ptr()
-        workspace = _lend(cuda_kernels.library("cpu").facelatent_mobile_workspace(ctypes.byref(arguments)))
+        workspace = _lend(_workspace_bytes(arguments))
         arguments.workspace = workspace.data_ptr()
         _run("facelatent_mobile_forward_cpu", arguments)
         return image, workspace
@@ -119,14 +118,14 @@ class _Call:
     def reference(self, x: Tensor, styles: Tensor) -> Tensor:
         """The same in plain PyTorch, to be differentiated any number of times."""
         widths = [site.out_features for _, site in self.generator.sites()]
-        return self.generator.draw(x, styles.split(widths, dim=1), self.noise_maps, self.bands)
+        return self.generator.draw(x, torch.split(styles, widths, dim=1), self.noise_maps, self.bands)
 
     def _arguments(self, x: Tensor, styles: Tensor, saves: bool) -> _Arguments:
         addresses = iter(weight.data_ptr() for weight in self.weights)
-        result = _Arguments(abi=_ABI, bytes=ctypes.sizeof(_Arguments), blocks=len(self.generator.blocks))
+        result = _Arguments(abi=_ABI, bytes=ctypes.sizeof(_Arguments), blocks=len(self.generator.channels) - 1)
         result.heads, result.threads, result.saves = self.bands, torch.get_num_threads(), saves
         result.n = len(x)
-        result.noise_stride = int(any(map_ is not None and len(map_) > 1 for map_ in self.noise_maps))
+        result.noise_stride = int(any(noise is not None and len(noise) > 1 for noise in self.noise_maps))
         channels = self.generator.channels
         for index in range(result.blocks):
             block = result.block[index]
@@ -157,18 +156,26 @@ class _Draw(torch.autograd.Function):
             return *call.backward(x, styles, workspace, grad_image), None
         inputs = [tensor for tensor in (x, styles) if tensor.requires_grad]
         gradients = iter(torch.autograd.grad(call.reference(x, styles), inputs, grad_image, create_graph=True))
-        return *(next(gradients) if tensor.requires_grad else None for tensor in (x, styles)), None
+        grad_x, grad_styles = (next(gradients) if tensor.requires_grad else None for tensor in (x, styles))
+        return grad_x, grad_styles, None
 
 
 def _weights(generator: MobileStyleGAN, noise_maps: Sequence[Tensor | None]) -> Iterator[Tensor]:
-    maps = iter(noise_maps)
-    for block in generator.blocks:
-        for layer in (block.conv1, block.conv2):
-            yield from (layer.depthwise, layer.weight, layer.bias)
-            noise_map = next(maps)
-            if noise_map is not None:
-                yield noise_map
+    for layer, noise_map in zip(generator.layers(), noise_maps, strict=True):
+        assert layer.depthwise is not None
+        yield from (layer.depthwise, layer.weight, layer.bias)
+        if noise_map is not None:
+            yield noise_map
     yield from (generator.to_img_weight, generator.to_img_bias)
+
+
+def _workspace_bytes(arguments: _Arguments) -> int:
+    count = cuda_kernels.library("cpu").facelatent_mobile_workspace
+    count.restype = ctypes.c_int64
+    size = int(count(ctypes.byref(arguments)))
+    if size < 0:
+        raise RuntimeError("facelatent_mobile_workspace refused its arguments")
+    return size
 
 
 def _run(name: str, arguments: _Arguments) -> None:
@@ -177,27 +184,25 @@ def _run(name: str, arguments: _Arguments) -> None:
         raise RuntimeError(f"{name} refused its arguments (code {status})")
 
 
-_free: list[Tensor] = []
+# Finalizers append to it at any moment, which a deque allows; the lock is for those who take from it.
+_free: deque[Tensor] = deque()
 _lock = threading.Lock()
 
 
 def _lend(size: int) -> Tensor:
-    """A workspace of at least ``size`` bytes, which comes back when the tensor returned is freed."""
-    with _lock:
-        fitting = [index for index, workspace in enumerate(_free) if len(workspace) >= size]
-        smallest = min(fitting, key=lambda index: len(_free[index]), default=None)
-        workspace = None if smallest is None else _free.pop(smallest)
-    with torch.inference_mode(False):  # a tensor born in inference mode cannot be saved for backward later
-        workspace = torch.empty(size, dtype=torch.uint8) if workspace is None else workspace
+    """A workspace of ``size`` bytes, which comes back when the tensor returned is freed, wherever it was saved."""
+    with _lock, torch.inference_mode(False):  # what is born in inference mode cannot be saved for backward later
+        kept = sorted((_free.popleft() for _ in range(len(_free))), key=len)
+        fitting = next((index for index, workspace in enumerate(kept) if len(workspace) >= size), None)
+        workspace = torch.empty(size, dtype=torch.uint8) if fitting is None else kept.pop(fitting)
+        while sum(map(len, kept)) > _MOST_KEPT_BYTES:
+            kept.pop(0)
+        _free.extend(kept)
         lent = workspace[:size]
     weakref.finalize(lent, _give_back, workspace).atexit = False
     return lent
 
 
 def _give_back(workspace: Tensor) -> None:
-    if len(workspace) > _MOST_KEPT_BYTES:
-        return
-    with _lock:
+    if len(workspace) <= _MOST_KEPT_BYTES:
         _free.append(workspace)
-        if len(_free) > _MOST_KEPT:
-            _free.remove(min(_free, key=len))

@@ -384,7 +384,7 @@ inline void for_spans(int64_t side, int64_t first, int64_t count, Act act) {
 
 // Depthwise 3x3 of ``length`` pixels from x on: out [length, channels]. Rows start with a column of zeros.
 void depthwise(const float *const rows[3], int64_t x, int64_t length, const float *taps, int64_t channels, float *out) {
-  constexpr int kStep = 4;
+  constexpr int kStep = kWidth == 16 ? 8 : 4;  // as many as the registers hold; lengths are multiples of 8
   for (int64_t i = 0; i < length; i += kStep)
     for (int64_t c = 0; c < channels; c += kWidth) {
       vec sum[kStep] = {};
@@ -548,20 +548,30 @@ void forward(const Network &net) {
 
 // ---- Backward ----
 
+// V vectors of channels, so that memory is read in long runs.
+template <int V>
+void activation_part(float *gradient, const float *results, int64_t count, int64_t channels, const float *style,
+                     double *sums) {
+  vec sum[V] = {}, factor[V];
+  for (int j = 0; j < V; ++j) factor[j] = load(style + j * kWidth);
+  for (int64_t i = 0; i < count; ++i, gradient += channels, results += channels)
+    for (int j = 0; j < V; ++j) {
+      const vec y = load(results + j * kWidth), value = load(gradient + j * kWidth);
+      sum[j] += value * y;
+      store(gradient + j * kWidth, masked(value * factor[j], y));
+    }
+  for (int j = 0; sums && j < V; ++j) add(sums + j * kWidth, sum[j]);
+}
+
 // ``gradient`` [count, channels], of results times style, becomes that of the results before their activation; the
 // gradient of the style is added to ``sums`` unless that is null.
 void activation_backward(float *gradient, const float *results, int64_t count, int64_t channels, const float *style,
                          double *sums) {
-  for (int64_t c = 0; c < channels; c += kWidth) {
-    vec sum = {};
-    const vec factor = load(style + c);
-    for (int64_t i = 0; i < count; ++i) {
-      const vec y = load(results + i * channels + c), value = load(gradient + i * channels + c);
-      sum += value * y;
-      store(gradient + i * channels + c, masked(value * factor, y));
-    }
-    if (sums) add(sums + c, sum);
-  }
+  int64_t c = 0;
+  for (; c + 4 * kWidth <= channels; c += 4 * kWidth)
+    activation_part<4>(gradient + c, results + c, count, channels, style + c, sums ? sums + c : nullptr);
+  for (; c < channels; c += kWidth)
+    activation_part<1>(gradient + c, results + c, count, channels, style + c, sums ? sums + c : nullptr);
 }
 
 // Gradient of the image to that of the last layer before its activation: s.left [count, outputs].
