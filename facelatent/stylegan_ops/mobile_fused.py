@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from facelatent import cuda_kernels
+from facelatent.cuda_kernels.arguments import launch, stamped
 from facelatent.stylegan_ops.backend import chosen
 
 if TYPE_CHECKING:
     from facelatent.stylegan_ops.mobile import MobileStyleGAN
 
 # As in sources/mobile.h.
-_ABI = 1
 _MOST_BLOCKS = 12
 _MOST_CHANNELS = 4096
 
@@ -103,7 +103,7 @@ class _Call:
         arguments.image = image.data_ptr()
         workspace = _lend(_workspace_bytes(arguments))
         arguments.workspace = workspace.data_ptr()
-        _run("facelatent_mobile_forward_cpu", arguments)
+        launch("cpu", "mobile_forward", arguments)
         return image, workspace
 
     def backward(self, x: Tensor, styles: Tensor, workspace: Tensor, grad_image: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class _Call:
         arguments = self._arguments(x, styles, saves=True)
         arguments.workspace, arguments.grad_image = workspace.data_ptr(), grad_image.data_ptr()
         arguments.grad_x, arguments.grad_styles = grad_x.data_ptr(), grad_styles.data_ptr()
-        _run("facelatent_mobile_backward_cpu", arguments)
+        launch("cpu", "mobile_backward", arguments)
         return grad_x, grad_styles
 
     def reference(self, x: Tensor, styles: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class _Call:
 
     def _arguments(self, x: Tensor, styles: Tensor, saves: bool) -> _Arguments:
         addresses = iter(weight.data_ptr() for weight in self.weights)
-        result = _Arguments(abi=_ABI, bytes=ctypes.sizeof(_Arguments), blocks=len(self.generator.channels) - 1)
+        result: _Arguments = stamped(_Arguments(blocks=len(self.generator.channels) - 1))
         result.heads, result.threads, result.saves = self.bands, torch.get_num_threads(), saves
         result.n = len(x)
         result.noise_stride = int(any(noise is not None and len(noise) > 1 for noise in self.noise_maps))
@@ -176,12 +176,6 @@ def _workspace_bytes(arguments: _Arguments) -> int:
     if size < 0:
         raise RuntimeError("facelatent_mobile_workspace refused its arguments")
     return size
-
-
-def _run(name: str, arguments: _Arguments) -> None:
-    status = getattr(cuda_kernels.library("cpu"), name)(ctypes.byref(arguments))
-    if status:
-        raise RuntimeError(f"{name} refused its arguments (code {status})")
 
 
 # Finalizers append to it at any moment, which a deque allows; the lock is for those who take from it.

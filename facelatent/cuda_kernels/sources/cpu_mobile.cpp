@@ -769,40 +769,38 @@ void backward(const Network &net) {
   }
 }
 
-constexpr int kOk = 0, kWrongStruct = 1, kWrongShape = 2;
-
 int check(const facelatent_mobile *p) {
-  if (!p || p->abi != FACELATENT_MOBILE_ABI || p->bytes != static_cast<int32_t>(sizeof(*p))) return kWrongStruct;
+  if (!facelatent_abi_matches(p)) return FACELATENT_BAD_ABI;
   const bool fits = p->blocks >= 1 && p->blocks <= FACELATENT_MOBILE_BLOCKS && (p->heads == 3 || p->heads == 12) &&
                     p->threads >= 1 && p->n >= 1;
-  if (!fits) return kWrongShape;
+  if (!fits) return FACELATENT_BAD_SIZE;
   for (int b = 0; b < p->blocks; ++b) {
     const facelatent_mobile_block &block = p->block[b];
     const bool chained = b == 0 || block.inputs == p->block[b - 1].outputs;
     if (block.inputs < 4 || block.inputs % 4 || block.outputs < 1 || block.outputs > kMostChannels || !chained)
-      return kWrongShape;
+      return FACELATENT_BAD_SIZE;
   }
-  return kOk;
+  return FACELATENT_OK;
 }
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int64_t facelatent_mobile_workspace(const facelatent_mobile *p) {
-  if (check(p) != kOk) return -1;
+FACELATENT_API int64_t facelatent_mobile_workspace(const facelatent_mobile *p) {
+  if (check(p) != FACELATENT_OK) return -1;
   facelatent_mobile counting = *p;
   counting.workspace = nullptr;
   return static_cast<int64_t>(sizeof(float)) * Network(counting).arena.used;
 }
 
-extern "C" __attribute__((visibility("default"))) int facelatent_mobile_forward_cpu(const facelatent_mobile *p) {
+FACELATENT_API int facelatent_mobile_forward_cpu(const facelatent_mobile *p) {
   const int status = check(p);
-  if (status == kOk) forward(Network(*p));
+  if (status == FACELATENT_OK) forward(Network(*p));
   return status;
 }
 
-extern "C" __attribute__((visibility("default"))) int facelatent_mobile_backward_cpu(const facelatent_mobile *p) {
+FACELATENT_API int facelatent_mobile_backward_cpu(const facelatent_mobile *p) {
   const int status = check(p);
-  if (status == kOk && !p->saves) return kWrongShape;
-  if (status == kOk) backward(Network(*p));
+  if (status == FACELATENT_OK && !p->saves) return FACELATENT_BAD_SIZE;
+  if (status == FACELATENT_OK) backward(Network(*p));
   return status;
 }

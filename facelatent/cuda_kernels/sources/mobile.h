@@ -1,13 +1,8 @@
 // Arguments of MobileStyleGAN's fused synthesis (cpu_mobile.cpp), mirrored by facelatent/stylegan_ops/mobile_fused.py.
 #pragma once
-#include <stdint.h>
+#include "abi.h"
 
-#define FACELATENT_MOBILE_ABI 1
 #define FACELATENT_MOBILE_BLOCKS 12
-
-#ifdef __cplusplus
-extern "C" {
-#endif
 
 // A depthwise 3x3 and pointwise 1x1 convolution; all arrays dense.
 typedef struct {
@@ -37,10 +32,6 @@ typedef struct {
   float *workspace;                      // 64-byte aligned, facelatent_mobile_workspace() bytes; what forward saved
 } facelatent_mobile;
 
-int64_t facelatent_mobile_workspace(const facelatent_mobile *);
-int facelatent_mobile_forward_cpu(const facelatent_mobile *);
-int facelatent_mobile_backward_cpu(const facelatent_mobile *);
-
-#ifdef __cplusplus
-}
-#endif
+FACELATENT_API int64_t facelatent_mobile_workspace(const facelatent_mobile *);
+FACELATENT_API int facelatent_mobile_forward_cpu(const facelatent_mobile *);
+FACELATENT_API int facelatent_mobile_backward_cpu(const facelatent_mobile *);
