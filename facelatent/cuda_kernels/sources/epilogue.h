@@ -1,0 +1,70 @@
+// What follows a convolution of StyleGAN2, in one pass, and its gradient: the calls, shared by the CPU and CUDA kernels.
+//
+//   b = blur ? upfirdn2d(x, [1,3,3,1] x [1,3,3,1] / 64, padding 1, gain 4) : x
+//   a = clamp(gain * lrelu(b * demodulation + noise + bias))
+//   y = a * style                rgb = sum over channels of rgb_weight * a
+//
+// Pictures are channels_last: the c channels of a pixel, and the pixels of a row, lie side by side. Strides count
+// elements. Parameters, rgb and sums are float, or double where dtype is float64.
+#pragma once
+
+#include <stdint.h>
+
+enum { FACELATENT_FLOAT32 = 0, FACELATENT_FLOAT16 = 1, FACELATENT_BFLOAT16 = 2, FACELATENT_FLOAT64 = 3 };
+enum { FACELATENT_EPILOGUE_ABI = 1 };
+
+typedef struct {
+    int32_t abi, bytes;
+    int32_t dtype; /* of x and y */
+    int32_t blur;
+    int64_t n, c, h, w; /* of the result; with blur x has w + 1 columns and h + 3 - pad_top - pad_bottom rows */
+    const void* x;
+    void* y;                    /* may be null */
+    void* rgb;                  /* may be null; [n,3,h,w] */
+    const void* demodulation;   /* [n,c] or null */
+    const void* noise;          /* [1 or n,1,h,w] or null */
+    const void* bias;           /* [c] or null */
+    const void* style;          /* [n,c] or null */
+    const void* rgb_weight;     /* [n,3,c]; null without rgb */
+    int64_t noise_batch_stride; /* 0: shared */
+    int64_t x_batch_stride, x_row_stride, y_batch_stride, y_row_stride;
+    int64_t rgb_batch_stride, rgb_channel_stride, rgb_row_stride;
+    float slope, gain, clamp;    /* clamp: negative for none */
+    int32_t pad_top, pad_bottom; /* zero rows that the blur has to supply: 1 and 1 for a whole picture */
+    int32_t device;
+    void* stream;
+} facelatent_epilogue;
+
+/* Gradients of the above. Everything is dense: x and gx [n,h',w',c], gy [n,h,w,c], grgb [n,3,h,w]. */
+typedef struct {
+    int32_t abi, bytes;
+    int32_t dtype; /* of x, gx and gy */
+    int32_t blur;
+    int64_t n, c, h, w; /* of the result */
+    const void* x;
+    const void* gy;   /* may be null: zero */
+    const void* grgb; /* may be null: zero */
+    const void *demodulation, *noise, *bias, *style, *rgb_weight; /* as in the forward call */
+    int64_t noise_batch_stride;
+    void* gx;
+    /* Each may be null: not wanted. Overwritten, not added to. */
+    void* g_demodulation; /* [n,c] */
+    void* g_noise;        /* [n,1,h,w], also where the noise is shared */
+    void* g_bias;         /* [n,c]: the caller sums over n */
+    void* g_style;        /* [n,c] */
+    void* g_rgb_weight;   /* [n,3,c] */
+    float slope, gain, clamp;
+    int32_t device;
+    void* stream;
+} facelatent_epilogue_backward;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+int facelatent_epilogue_cpu(const facelatent_epilogue* call);
+int facelatent_epilogue_cuda(const facelatent_epilogue* call);
+int facelatent_epilogue_backward_cpu(const facelatent_epilogue_backward* call);
+int facelatent_epilogue_backward_cuda(const facelatent_epilogue_backward* call);
+#ifdef __cplusplus
+}
+#endif
