@@ -1,33 +1,36 @@
 // 3x3 convolutions of StyleGAN2 on the CPU by Winograd's algorithm, with the layer's epilogue.
 #pragma once
 
-#include <stdint.h>
-
 #include "epilogue.h"
 
-enum { FACELATENT_CONV3X3_ABI = 1 };
+enum facelatent_conv3x3_mode {
+    FACELATENT_SAME = 0, /* padding 1 */
+    FACELATENT_UP = 1,   /* transposed, stride 2: from [h,w] to [2h+1,2w+1] */
+    FACELATENT_DOWN = 2, /* stride 2, no padding: from [2h+1,2w+1] to [h,w] */
+};
 
 typedef struct {
     int32_t abi, bytes;
-    int32_t dtype; /* of x and y: float32 or bfloat16; sums are float */
-    int32_t up;    /* 0: padding 1; 1: transposed with stride 2, [h,w] to [2h+1,2w+1] */
+    int32_t dtype;   /* of x and y: float32 or bfloat16; the convolution works in float */
+    int32_t mode;    /* a facelatent_conv3x3_mode */
+    int32_t threads;
     int64_t n, inputs, outputs, h, w; /* of x, dense and channels_last */
     const void* x;
-    const float* packed;                /* from facelatent_conv3x3_pack_cpu */
-    void* y;                            /* the convolution, dense and channels_last; null with an epilogue */
-    const facelatent_epilogue* epilogue; /* or null; its x is ignored, it must fit the convolution's result */
+    const float* packed;                 /* from facelatent_conv3x3_pack_cpu */
+    void* y;                             /* the convolution, float, dense and channels_last; null with an epilogue */
+    const facelatent_epilogue* epilogue; /* or null; its x is ignored, its n, c, h and w are those of the result */
 } facelatent_conv3x3;
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+typedef struct {
+    int32_t abi, bytes;
+    int32_t mode, threads;
+    int64_t inputs, outputs;
+    const float* weight; /* [outputs,inputs,3,3]; strides count floats, negative ones turn the taps */
+    int64_t output_stride, input_stride, row_stride, column_stride;
+    float* packed;
+} facelatent_conv3x3_pack;
+
 /* How many floats the packed form of weights takes. */
-int64_t facelatent_conv3x3_packed_cpu(int64_t inputs, int64_t outputs, int32_t up);
-/* weight [outputs,inputs,3,3] with any strides; negative ones turn its taps. */
-int facelatent_conv3x3_pack_cpu(const float* weight, int64_t inputs, int64_t outputs, int64_t input_stride,
-                                int64_t output_stride, int64_t row_stride, int64_t column_stride, int32_t up,
-                                float* packed);
-int facelatent_conv3x3_cpu(const facelatent_conv3x3* call);
-#ifdef __cplusplus
-}
-#endif
+FACELATENT_API int64_t facelatent_conv3x3_packed_cpu(int64_t inputs, int64_t outputs, int32_t mode);
+FACELATENT_API int facelatent_conv3x3_pack_cpu(const facelatent_conv3x3_pack* call);
+FACELATENT_API int facelatent_conv3x3_cpu(const facelatent_conv3x3* call);

@@ -6,18 +6,20 @@
 // as the rows are there that a row of the epilogue needs, it writes that.
 #include "conv3x3.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include "cpu_epilogue_row.h"
 
 namespace {
 
-using facelatent::bfloat16;
-using facelatent::load;
+using facelatent::BFloat16;
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16, WIDEST = 4;  // vectors in a panel of outputs; with the rows below they fill the registers
@@ -28,12 +30,12 @@ constexpr int rows_of_kernel(int vectors) { return vectors == 2 ? 6 : 12; }
 #endif
 typedef float Vec __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
-// The transforms of one axis; both axes take the same. A product p multiplies input V[p] by weight U[p]: where two
-// products share an input or a weight, it is kept once.
+// The transforms of one axis; both axes take the same. A tile takes IN inputs from STEP * tile + FIRST on and gives OUT
+// outputs. A product p multiplies input V[p] by weight U[p]: where two share an input or a weight, it is kept once.
 
 // F(4, 3): points 0, +-a, +-b and infinity. These a and b lose a third of the digits that the usual 1 and 2 lose.
 struct Conv {
-    static constexpr int IN = 6, INPUTS = 6, WEIGHTS = 6, PRODUCTS = 6, OUT = 4, STEP = 4;
+    static constexpr int IN = 6, INPUTS = 6, WEIGHTS = 6, PRODUCTS = 6, OUT = 4, STEP = 4, FIRST = -1;
     static constexpr int V[] = {0, 1, 2, 3, 4, 5}, U[] = {0, 1, 2, 3, 4, 5};
     static constexpr double a = 0.625, b = 1.5, a2 = a * a, b2 = b * b;
 
@@ -70,7 +72,7 @@ struct Conv {
 
 // Transposed, stride 2: even outputs are F(2, 2) of taps 2 and 0, odd ones products with tap 1.
 struct Up {
-    static constexpr int IN = 3, INPUTS = 4, WEIGHTS = 4, PRODUCTS = 5, OUT = 4, STEP = 2;
+    static constexpr int IN = 3, INPUTS = 4, WEIGHTS = 4, PRODUCTS = 5, OUT = 4, STEP = 2, FIRST = -1;
     static constexpr int V[] = {0, 1, 2, 1, 3}, U[] = {0, 1, 2, 3, 3};
 
     template <class T>
@@ -92,6 +94,32 @@ struct Up {
         y[1] = m[3];
         y[2] = m[1] + m[2];
         y[3] = m[4];
+    }
+};
+
+// Stride 2: F(2, 2) of the even inputs and taps 0 and 2, products of the odd inputs with tap 1.
+struct Down {
+    static constexpr int IN = 5, INPUTS = 5, WEIGHTS = 4, PRODUCTS = 5, OUT = 2, STEP = 4, FIRST = 0;
+    static constexpr int V[] = {0, 1, 2, 3, 4}, U[] = {0, 1, 2, 3, 3};
+
+    template <class T>
+    static void input(const T* d, T* v) {
+        v[0] = d[0] - d[2];
+        v[1] = d[2];
+        v[2] = d[4] - d[2];
+        v[3] = d[1];
+        v[4] = d[3];
+    }
+    static void weight(const double* g, double* u) {
+        u[0] = g[0];
+        u[1] = g[0] + g[2];
+        u[2] = g[2];
+        u[3] = g[1];
+    }
+    template <class T>
+    static void output(const T* m, T* y) {
+        y[0] = m[0] + m[1] + m[3];
+        y[1] = m[1] + m[2] + m[4];
     }
 };
 
@@ -161,7 +189,7 @@ float* scratch(int64_t count) {
 }
 
 inline Vec load_vector(const float* from) { return *reinterpret_cast<const Vec*>(from); }
-inline Vec load_vector(const bfloat16* from) {
+inline Vec load_vector(const BFloat16* from) {
     typedef uint16_t Halves __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
     typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
     return (Vec)(__builtin_convertvector(*reinterpret_cast<const Halves*>(from), Words) << 16);
@@ -172,8 +200,12 @@ template <class T>
 Vec load_lanes(const T* from, int64_t lanes) {
     if (lanes >= LANES) return load_vector(from);
     Vec value{};
-    for (int64_t i = 0; i < lanes; i++) value[i] = load(from[i]);
+    for (int64_t i = 0; i < lanes; i++) value[i] = float(from[i]);
     return value;
+}
+
+int64_t size_after(int32_t mode, int64_t size) {
+    return mode == FACELATENT_UP ? 2 * size + 1 : mode == FACELATENT_DOWN ? (size - 1) / 2 : size;
 }
 
 // The shape of one call and the way it is cut.
@@ -189,11 +221,10 @@ struct Plan {
         : inputs(call.inputs), depth(round_up(call.inputs, LANES)), outputs(call.outputs), h(call.h), w(call.w) {
         vectors = vectors_for(outputs);
         width = round_up(outputs, vectors * LANES);
-        const int64_t extra = call.up ? 1 : 0;  // the last input reaches one place further
-        out_h = call.up ? 2 * h + 1 : h;
-        out_w = call.up ? 2 * w + 1 : w;
-        down = (h + extra + F::STEP - 1) / F::STEP;
-        across = (w + extra + F::STEP - 1) / F::STEP;
+        out_h = size_after(call.mode, h);
+        out_w = size_after(call.mode, w);
+        down = (out_h + F::OUT - 1) / F::OUT;
+        across = (out_w + F::OUT - 1) / F::OUT;
         group = std::clamp<int64_t>(TILES / across, 1, down);
         chunk = round_up(std::min(TILES, group * across), rows_of_kernel(vectors));
         ring = F::OUT * (group + 1);
@@ -316,7 +347,7 @@ class Segment {
             const int64_t count = std::min(plan_.chunk, tiles - begin);
             for (int64_t tile = 0; tile < count; tile++) {
                 const int64_t down = first + (begin + tile) / plan_.across, across = (begin + tile) % plan_.across;
-                const int64_t top = down * F::STEP - 1, left = across * F::STEP - 1;
+                const int64_t top = down * F::STEP + F::FIRST, left = across * F::STEP + F::FIRST;
                 const bool inside = top >= 0 && top + F::IN <= plan_.h && left >= 0 && left + F::IN <= plan_.w;
                 const auto transform = inside && plan_.inputs == plan_.depth ? transform_inputs<F, T, true>
                                                                              : transform_inputs<F, T, false>;
@@ -371,10 +402,14 @@ template <class F, class T>
 int run(const facelatent_conv3x3& call) {
     const Plan<F> plan(call);
     bool enough = true;
-#pragma omp parallel reduction(&& : enough)
+#pragma omp parallel num_threads(std::max(call.threads, 1)) reduction(&& : enough)
     {
+        int64_t thread = 0, threads = 1;
+#ifdef _OPENMP
+        thread = omp_get_thread_num(), threads = omp_get_num_threads();
+#endif
         // Rows of tiles of all samples in one line, an equal piece of it for each thread.
-        const int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads(), total = call.n * plan.down;
+        const int64_t total = call.n * plan.down;
         int64_t tile = total * thread / threads;
         const int64_t end = total * (thread + 1) / threads;
         while (tile < end && enough) {
@@ -386,30 +421,36 @@ int run(const facelatent_conv3x3& call) {
             tile += last - first;
         }
     }
-    return enough ? 0 : 3;
+    return enough ? FACELATENT_OK : FACELATENT_NO_MEMORY;
+}
+
+template <class T>
+int run(const facelatent_conv3x3& call) {
+    if (call.mode == FACELATENT_UP) return run<Up, T>(call);
+    if (call.mode == FACELATENT_DOWN) return run<Down, T>(call);
+    return run<Conv, T>(call);
 }
 
 template <class F>
-void pack(const float* weight, int64_t inputs, int64_t outputs, int64_t input_stride, int64_t output_stride,
-          int64_t row_stride, int64_t column_stride, float* packed) {
-    const int64_t panel = vectors_for(outputs) * LANES, depth = round_up(inputs, LANES), width = round_up(outputs, panel);
-#pragma omp parallel for
+void pack(const facelatent_conv3x3_pack& call) {
+    const int64_t panel = vectors_for(call.outputs) * LANES;
+    const int64_t depth = round_up(call.inputs, LANES), width = round_up(call.outputs, panel);
+#pragma omp parallel for num_threads(std::max(call.threads, 1))
     for (int64_t k = 0; k < depth; k++) {
         for (int64_t o = 0; o < width; o++) {
+            const bool inside = k < call.inputs && o < call.outputs;
+            const float* taps = call.weight + (inside ? o * call.output_stride + k * call.input_stride : 0);
             double columns[3][F::WEIGHTS], result[F::WEIGHTS];
-            const bool inside = k < inputs && o < outputs;
-            const float* taps = weight + (inside ? o * output_stride + k * input_stride : 0);
             for (int i = 0; i < 3; i++) {
                 double row[3];
-                for (int j = 0; j < 3; j++) row[j] = inside ? taps[i * row_stride + j * column_stride] : 0;
+                for (int j = 0; j < 3; j++) row[j] = inside ? taps[i * call.row_stride + j * call.column_stride] : 0;
                 F::weight(row, columns[i]);
             }
+            float* to = call.packed + (o / panel * depth + k) * panel + o % panel;
             for (int j = 0; j < F::WEIGHTS; j++) {
                 const double column[3] = {columns[0][j], columns[1][j], columns[2][j]};
                 F::weight(column, result);
-                for (int i = 0; i < F::WEIGHTS; i++)
-                    packed[((i * F::WEIGHTS + j) * width + o / panel * panel) * depth + k * panel + o % panel] =
-                        float(result[i]);
+                for (int i = 0; i < F::WEIGHTS; i++) to[(i * F::WEIGHTS + j) * width * depth] = float(result[i]);
             }
         }
     }
@@ -417,26 +458,26 @@ void pack(const float* weight, int64_t inputs, int64_t outputs, int64_t input_st
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int64_t facelatent_conv3x3_packed_cpu(int64_t inputs, int64_t outputs,
-                                                                                       int32_t up) {
-    const int64_t panel = vectors_for(outputs) * LANES;
-    const int64_t planes = up ? Up::WEIGHTS * Up::WEIGHTS : Conv::WEIGHTS * Conv::WEIGHTS;
-    return planes * round_up(inputs, LANES) * round_up(outputs, panel);
+int64_t facelatent_conv3x3_packed_cpu(int64_t inputs, int64_t outputs, int32_t mode) {
+    const int64_t axis = mode == FACELATENT_UP ? Up::WEIGHTS : mode == FACELATENT_DOWN ? Down::WEIGHTS : Conv::WEIGHTS;
+    return axis * axis * round_up(inputs, LANES) * round_up(outputs, vectors_for(outputs) * LANES);
 }
 
-extern "C" __attribute__((visibility("default"))) int facelatent_conv3x3_pack_cpu(
-    const float* weight, int64_t inputs, int64_t outputs, int64_t input_stride, int64_t output_stride,
-    int64_t row_stride, int64_t column_stride, int32_t up, float* packed) {
-    if (up)
-        pack<Up>(weight, inputs, outputs, input_stride, output_stride, row_stride, column_stride, packed);
+int facelatent_conv3x3_pack_cpu(const facelatent_conv3x3_pack* call) {
+    if (!facelatent_abi_matches(call)) return FACELATENT_BAD_ABI;
+    if (call->mode == FACELATENT_UP)
+        pack<Up>(*call);
+    else if (call->mode == FACELATENT_DOWN)
+        pack<Down>(*call);
     else
-        pack<Conv>(weight, inputs, outputs, input_stride, output_stride, row_stride, column_stride, packed);
-    return 0;
+        pack<Conv>(*call);
+    return FACELATENT_OK;
 }
 
-extern "C" __attribute__((visibility("default"))) int facelatent_conv3x3_cpu(const facelatent_conv3x3* call) {
-    if (call->abi != FACELATENT_CONV3X3_ABI || call->bytes != int32_t(sizeof *call)) return 1;
-    if (call->dtype == FACELATENT_FLOAT32) return call->up ? run<Up, float>(*call) : run<Conv, float>(*call);
-    if (call->dtype == FACELATENT_BFLOAT16) return call->up ? run<Up, bfloat16>(*call) : run<Conv, bfloat16>(*call);
-    return 2;
+int facelatent_conv3x3_cpu(const facelatent_conv3x3* call) {
+    if (!facelatent_abi_matches(call)) return FACELATENT_BAD_ABI;
+    if (call->epilogue && !facelatent_abi_matches(call->epilogue)) return FACELATENT_BAD_ABI;
+    if (call->dtype == FACELATENT_F32) return run<float>(*call);
+    if (call->dtype == FACELATENT_BF16) return run<BFloat16>(*call);
+    return FACELATENT_BAD_DTYPE;
 }

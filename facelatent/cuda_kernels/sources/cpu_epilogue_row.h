@@ -1,38 +1,13 @@
 // One row of the fused epilogue on the CPU; loops are written so that compilers turn them into vector code.
 #pragma once
 
-#include <stdint.h>
-#include <string.h>
-
 #include <limits>
 #include <vector>
 
+#include "cpu_types.h"
 #include "epilogue.h"
 
 namespace facelatent {
-
-struct bfloat16 {
-    uint16_t bits;
-};
-
-inline float load(float x) { return x; }
-inline double load(double x) { return x; }
-inline float load(bfloat16 x) {
-    const uint32_t bits = uint32_t(x.bits) << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-inline void store(float& to, float x) { to = x; }
-inline void store(double& to, double x) { to = x; }
-inline void store(bfloat16& to, float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    // To nearest, ties to even; a NaN stays one.
-    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    to.bits = uint16_t(x != x ? (bits >> 16) | 0x40 : rounded);
-}
 
 // What parameters and sums are kept in.
 template <class T>
@@ -72,11 +47,13 @@ Sample<A> sample_of(const Call& call, int64_t n) {
 // [1, 3, 3, 1] / 8 with the gain of one axis, 2.
 constexpr double OUTER = 0.25, INNER = 0.75;
 
-template <class A, class X>
-void blur_columns(const X* const rows[4], int64_t count, A* __restrict to) {
+// Four rows of `count` values to one.
+template <class X, class Y>
+void blur_columns(const X* const rows[4], int64_t count, Y* __restrict to) {
+    using A = typename Accumulator<X>::type;
     const X *__restrict r0 = rows[0], *__restrict r1 = rows[1], *__restrict r2 = rows[2], *__restrict r3 = rows[3];
     for (int64_t i = 0; i < count; i++)
-        to[i] = A(OUTER) * (load(r0[i]) + load(r3[i])) + A(INNER) * (load(r1[i]) + load(r2[i]));
+        to[i] = Y(A(OUTER) * (A(r0[i]) + A(r3[i])) + A(INNER) * (A(r1[i]) + A(r2[i])));
 }
 
 // rgb is filled if it is not null, y likewise; `step` is the distance of the colours.
@@ -92,14 +69,14 @@ void finish_pixels(const Sample<A>& sample, const X* x, int64_t c, int64_t w, co
         A red = 0, green = 0, blue = 0;
 #pragma omp simd reduction(+ : red, green, blue)
         for (int64_t i = 0; i < c; i++) {
-            A b = load(in[i]);
-            if (BLUR) b = A(OUTER) * (b + load(in[i + 3 * c])) + A(INNER) * (load(in[i + c]) + load(in[i + 2 * c]));
+            A b = A(in[i]);
+            if (BLUR) b = A(OUTER) * (b + A(in[i + 3 * c])) + A(INNER) * (A(in[i + c]) + A(in[i + 2 * c]));
             A a = b * demodulation[i] + (grain + bias[i]);
             a = (a > 0 ? a : a * slope) * gain;
             a = a > limit ? limit : a;  // in this form a NaN stays one
             a = a < -limit ? -limit : a;
             if (RGB) red += a * weights[i], green += a * weights[i + c], blue += a * weights[i + 2 * c];
-            if (Y) store(out[i], a * style[i]);
+            if (Y) out[i] = T(a * style[i]);
         }
         if (RGB) rgb[column] = red, rgb[column + step] = green, rgb[column + 2 * step] = blue;
     }

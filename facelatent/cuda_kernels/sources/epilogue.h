@@ -8,10 +8,7 @@
 // elements. Parameters, rgb and sums are float, or double where dtype is float64.
 #pragma once
 
-#include <stdint.h>
-
-enum { FACELATENT_FLOAT32 = 0, FACELATENT_FLOAT16 = 1, FACELATENT_BFLOAT16 = 2, FACELATENT_FLOAT64 = 3 };
-enum { FACELATENT_EPILOGUE_ABI = 1 };
+#include "abi.h"
 
 typedef struct {
     int32_t abi, bytes;
@@ -31,7 +28,7 @@ typedef struct {
     int64_t rgb_batch_stride, rgb_channel_stride, rgb_row_stride;
     float slope, gain, clamp;    /* clamp: negative for none */
     int32_t pad_top, pad_bottom; /* zero rows that the blur has to supply: 1 and 1 for a whole picture */
-    int32_t device;
+    int32_t device, threads; /* threads: of the CPU launcher */
     void* stream;
 } facelatent_epilogue;
 
@@ -54,17 +51,26 @@ typedef struct {
     void* g_style;        /* [n,c] */
     void* g_rgb_weight;   /* [n,3,c] */
     float slope, gain, clamp;
-    int32_t device;
+    int32_t device, threads; /* threads: of the CPU launcher */
     void* stream;
 } facelatent_epilogue_backward;
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-int facelatent_epilogue_cpu(const facelatent_epilogue* call);
-int facelatent_epilogue_cuda(const facelatent_epilogue* call);
-int facelatent_epilogue_backward_cpu(const facelatent_epilogue_backward* call);
-int facelatent_epilogue_backward_cuda(const facelatent_epilogue_backward* call);
-#ifdef __cplusplus
-}
-#endif
+/* y = clamp(rgb + bias) + previous, enlarged twice with the filter [1,3,3,1]. float32 or float64, all dense. */
+typedef struct {
+    int32_t abi, bytes;
+    int32_t dtype, device, threads;
+    float clamp; /* negative for none */
+    int64_t n, h, w;
+    const void* rgb;      /* [n,3,h,w] */
+    const void* bias;     /* [3] */
+    const void* previous; /* [n,3,h/2,w/2] or null */
+    void* y;              /* [n,3,h,w] */
+    void* stream;
+} facelatent_skip_add;
+
+FACELATENT_API int facelatent_epilogue_cpu(const facelatent_epilogue* call);
+FACELATENT_API int facelatent_epilogue_cuda(const facelatent_epilogue* call);
+FACELATENT_API int facelatent_epilogue_backward_cpu(const facelatent_epilogue_backward* call);
+FACELATENT_API int facelatent_epilogue_backward_cuda(const facelatent_epilogue_backward* call);
+FACELATENT_API int facelatent_skip_add_cpu(const facelatent_skip_add* call);
+FACELATENT_API int facelatent_skip_add_cuda(const facelatent_skip_add* call);
