@@ -26,7 +26,7 @@ typedef struct {
     int64_t noise_batch_stride; /* 0: shared */
     int64_t x_batch_stride, x_row_stride, y_batch_stride, y_row_stride;
     int64_t rgb_batch_stride, rgb_channel_stride, rgb_row_stride;
-    float slope, gain, clamp;    /* clamp: negative for none */
+    double slope, gain, clamp;   /* clamp: negative for none */
     int32_t pad_top, pad_bottom; /* zero rows that the blur has to supply: 1 and 1 for a whole picture */
     int32_t device, threads; /* threads: of the CPU launcher */
     void* stream;
@@ -50,7 +50,7 @@ typedef struct {
     void* g_bias;         /* [n,c]: the caller sums over n */
     void* g_style;        /* [n,c] */
     void* g_rgb_weight;   /* [n,3,c] */
-    float slope, gain, clamp;
+    double slope, gain, clamp;
     int32_t device, threads; /* threads: of the CPU launcher */
     void* stream;
 } facelatent_epilogue_backward;
@@ -59,7 +59,7 @@ typedef struct {
 typedef struct {
     int32_t abi, bytes;
     int32_t dtype, device, threads;
-    float clamp; /* negative for none */
+    double clamp; /* negative for none */
     int64_t n, h, w;
     const void* rgb;      /* [n,3,h,w] */
     const void* bias;     /* [3] */
