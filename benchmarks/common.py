@@ -1,14 +1,20 @@
-"""What every benchmark prints: the machine, a table, and a JSON file."""
+"""What every benchmark prints: the machine, a table, and a JSON file; and how it measures."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
+
+from facelatent.stylegan_ops.memory import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -38,6 +44,86 @@ def publish(name: str, rows: list[dict[str, Any]], **facts: Any) -> None:
     RESULTS.mkdir(exist_ok=True)
     record = {"benchmark": name, "machine": machine(), **facts, "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def allocator(device: str | torch.device) -> str:
+    """Where this process's tensors on ``device`` get their memory, in words; every ratio depends on it."""
+    if torch.device(device).type == "cuda":
+        return "torch's caching allocator"
+    if keep_freed_memory.cache_info().currsize and keep_freed_memory():
+        return "glibc, freed memory kept (as load_generator sets it)"
+    switches = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MALLOC_")]
+    return f"glibc, {' '.join(switches)}" if switches else "system default"
+
+
+def interleaved(
+    functions: Mapping[str, Callable[[], object]],
+    repeats: int = 9,
+    device: str | torch.device = "cpu",
+    least: float = 2e-3,
+) -> dict[str, float]:
+    """Median seconds of one call of each function, timed in turns so that a busy machine disturbs all alike.
+
+    Args:
+        functions: by name; each is called once before, for lazy set-up.
+        repeats: turns.
+        device: whose clock counts. On a GPU, its own events: what the CPU does between launches counts only where the
+            GPU waits for it.
+        least: seconds that a single measurement lasts at least; a faster function is called several times in it.
+    """
+    timed = _seconds_gpu if torch.device(device).type == "cuda" else _seconds
+    calls = {}
+    for name, function in functions.items():
+        function()
+        calls[name] = max(1, min(1000, round(least / max(timed(function, 1), 1e-7))))
+    samples: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            samples[name].append(timed(function, calls[name]))
+    return {name: statistics.median(seconds) for name, seconds in samples.items()}
+
+
+def _seconds(function: Callable[[], object], calls: int) -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+        function()
+    return (time.perf_counter() - began) / calls
+
+
+def _seconds_gpu(function: Callable[[], object], calls: int) -> float:
+    began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    began.record()
+    for _ in range(calls):
+        function()
+    ended.record()
+    ended.synchronize()
+    return began.elapsed_time(ended) / 1e3 / calls
+
+
+def copy_bandwidth(device: str | torch.device = "cpu") -> float:
+    """Bytes a second, read and written, of ``copy_`` between two buffers far larger than any cache."""
+    count = (2 << 30 if torch.device(device).type == "cuda" else 512 << 20) // 4
+    source, target = torch.ones(count, device=device), torch.zeros(count, device=device)
+    seconds = interleaved({"copy": lambda: target.copy_(source)}, 9, device)["copy"]
+    return 2 * 4 * count / seconds
+
+
+def matrix_peak(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """FLOP a second of the faster of a matrix product and a 3x3 convolution of 512 channels at 64 px.
+
+    On some CPUs PyTorch's convolution is twice as fast as its matrix product: the product alone would be a low bar.
+    """
+    side, batch = (8192, 32) if torch.device(device).type == "cuda" else (2048, 1)
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    x = torch.randn(batch, 512, 64, 64, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(512, 512, 3, 3, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        seconds = interleaved(
+            {"product": lambda: a @ b, "convolution": lambda: F.conv2d(x, weight, padding=1)}, 9, device
+        )
+    flops = {"product": 2 * side**3, "convolution": 2 * batch * 64 * 64 * 512 * 512 * 9}
+    return max(flops[name] / seconds[name] for name in flops)
 
 
 def _cell(value: Any) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent import __version__, cli_generators
+from facelatent import __version__, cli_generators, cli_kernels
 from facelatent.errors import FacelatentError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class _Announcements(logging.Handler):
-    """Say on stderr what the library logs: downloads, which may start anywhere that weights are first needed."""
+    """Say on stderr what the library logs: downloads and compilations, which may start wherever first needed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(record.getMessage(), err=True)
@@ -61,9 +61,10 @@ def main(debug: bool) -> None:
       facelatent animate photo.jpg --attr yaw --from -2 --to 2 -o turning.gif
       facelatent demo
     """
-    log = logging.getLogger("facelatent.assets")
-    log.setLevel(logging.INFO)
-    log.addHandler(_announcements)
+    for name in ("facelatent.assets", "facelatent.cuda_kernels"):
+        log = logging.getLogger(name)
+        log.setLevel(logging.INFO)
+        log.addHandler(_announcements)
 
 
 _photo = click.argument("photo", type=click.Path(path_type=Path))
@@ -448,6 +449,7 @@ def demo(out: Path, **options: Any) -> None:
 
 
 cli_generators.add_to(main)
+cli_kernels.add_to(main)
 
 
 def _load_generator(options: dict[str, Any]) -> Generator:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import shutil
-import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
+from typing import get_args
 
+from facelatent import cuda_kernels
 from facelatent.assets import ASSETS, cache_dir, is_cached
+from facelatent.cuda_kernels import toolchain
+from facelatent.errors import KernelsUnavailable
+from facelatent.stylegan_ops.backend import Backend
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at Python, PyTorch, the GPU, compilers, extras and cached assets."""
-    return [_python(), _memory(), *_torch(), _nvcc(), *_programs(), *_extras(), *_assets()]
+    """Look at Python, PyTorch, the GPU, compilers, kernels, extras and cached assets."""
+    return [_python(), _memory(), *_torch(), *_programs(), *_kernels(), *_extras(), *_assets()]
 
 
 def _python() -> Finding:
@@ -53,25 +56,47 @@ def _torch() -> list[Finding]:
     return [*found, Finding("gpu", False, f"none usable ({build})", "not needed: everything also runs on the CPU")]
 
 
-def _nvcc() -> Finding:
-    root = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    path = shutil.which("nvcc", path=str(Path(root) / "bin") if root else None) or shutil.which("nvcc")
-    if path is None:
-        return Finding("nvcc", False, "not found", "only for compiling GPU kernels: install the CUDA toolkit")
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20)
-        release = next((line.strip() for line in done.stdout.splitlines() if "release" in line), "no version printed")
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding("nvcc", False, f"{path} does not run ({error})", "reinstall the CUDA toolkit")
-    return Finding("nvcc", True, f"{path}: {release}")
-
-
 def _programs() -> list[Finding]:
-    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    """What compiles kernels, as their build finds it."""
+
+    def nvcc() -> str:
+        path = toolchain.nvcc()
+        return f"{path}: CUDA {toolchain.nvcc_version(path)}"
+
+    def compiler() -> str:
+        command = toolchain.cxx()
+        return f"{' '.join(command)}: {toolchain.version_of(*command)}"
+
+    def ninja() -> str:
+        path = toolchain.ninja()
+        return f"{path}: {toolchain.version_of(path)}"
+
     return [
-        Finding("c++ compiler", compiler is not None, compiler or "not found", "" if compiler else "install g++"),
-        _package("ninja", "pip install ninja"),
+        _program("nvcc", nvcc, "only for GPU kernels: "),
+        _program("c++ compiler", compiler),
+        _program("ninja", ninja),
     ]
+
+
+def _program(name: str, find: Callable[[], str], purpose: str = "") -> Finding:
+    try:
+        return Finding(name, True, find())
+    except KernelsUnavailable as error:
+        seen, _, advice = str(error).partition("; ")
+        return Finding(name, False, seen, purpose + advice)
+
+
+def _kernels() -> list[Finding]:
+    found = []
+    for kind in get_args(toolchain.Kind):
+        state = cuda_kernels.state(kind)
+        advice = "" if state.ok else "plain PyTorch runs instead"
+        found.append(Finding(f"{kind} kernels", state.ok, state.text, advice))
+    name = os.environ.get("FACELATENT_BACKEND") or "auto"
+    if name not in get_args(Backend):
+        known = ", ".join(get_args(Backend))
+        return [*found, Finding("backend", False, f"FACELATENT_BACKEND is {name!r}", f"set it to one of {known}")]
+    return [*found, Finding("backend", True, name)]
 
 
 def _extras() -> list[Finding]:

@@ -4,6 +4,7 @@ Nothing is compiled or loaded when this package is imported.
 """
 
 from facelatent.cuda_kernels.build import build, build_cpu
-from facelatent.cuda_kernels.load import Kind, available, library, status
+from facelatent.cuda_kernels.load import State, available, library, state, status
+from facelatent.cuda_kernels.toolchain import Kind
 
-__all__ = ["Kind", "available", "build", "build_cpu", "library", "status"]
+__all__ = ["Kind", "State", "available", "build", "build_cpu", "library", "state", "status"]

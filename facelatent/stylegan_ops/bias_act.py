@@ -1,36 +1,97 @@
-"""Add a bias, apply an activation, scale and clamp: the step after every convolution of StyleGAN2."""
+"""Add a bias, apply an activation, scale and clamp: the step after every convolution of StyleGAN2.
+
+Compiled kernels run where there are any (see :mod:`facelatent.stylegan_ops.backend`), else plain PyTorch.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from facelatent.cuda_kernels import Kind
+from facelatent.cuda_kernels.arguments import BiasActArguments
+from facelatent.stylegan_ops.backend import Backend, chosen
+from facelatent.stylegan_ops.launch import DTYPES, differentiated, launch, refuse_forward_mode, watched
+
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+_Function = Callable[[Tensor, float], Tensor]
+
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of x and alpha, with the alpha and gain that hold unless others are given."""
+    """A function of x and alpha and its derivatives by x, with the alpha and gain that hold unless others are given."""
 
-    function: Callable[[Tensor, float], Tensor]
+    function: _Function
+    slope: _Function
+    curvature: _Function | None = None  # None: zero
     alpha: float = 0.0
     gain: float = 1.0
 
 
+#: In the order of the kernels' codes.
 ACTIVATIONS: dict[str, Activation] = {
-    "linear": Activation(lambda x, _: x),
-    "relu": Activation(lambda x, _: F.relu(x), gain=math.sqrt(2)),
-    "lrelu": Activation(lambda x, alpha: F.leaky_relu(x, alpha), alpha=0.2, gain=math.sqrt(2)),
-    "tanh": Activation(lambda x, _: torch.tanh(x)),
-    "sigmoid": Activation(lambda x, _: torch.sigmoid(x)),
-    "elu": Activation(lambda x, _: F.elu(x)),
-    "selu": Activation(lambda x, _: F.selu(x)),
-    "softplus": Activation(lambda x, _: F.softplus(x)),
-    "swish": Activation(lambda x, _: F.silu(x), gain=math.sqrt(2)),
+    "linear": Activation(lambda x, _: x, lambda x, _: torch.ones_like(x)),
+    "relu": Activation(lambda x, _: F.relu(x), lambda x, _: (~(x <= 0)).to(x.dtype), gain=math.sqrt(2)),
+    "lrelu": Activation(
+        lambda x, alpha: F.leaky_relu(x, alpha),
+        lambda x, alpha: torch.where(x > 0, 1.0, alpha).to(x.dtype),
+        alpha=0.2,
+        gain=math.sqrt(2),
+    ),
+    "tanh": Activation(
+        lambda x, _: torch.tanh(x),
+        lambda x, _: 1 - torch.tanh(x).square(),
+        lambda x, _: -2 * torch.tanh(x) * (1 - torch.tanh(x).square()),
+    ),
+    "sigmoid": Activation(
+        lambda x, _: torch.sigmoid(x),
+        lambda x, _: _logistic_slope(x),
+        lambda x, _: -_logistic_slope(x) * torch.tanh(x / 2),
+    ),
+    "elu": Activation(
+        lambda x, _: F.elu(x),
+        lambda x, _: torch.where(x <= 0, x.clamp(max=0).exp(), 1.0),
+        lambda x, _: torch.where(x <= 0, x.clamp(max=0).exp(), 0.0),
+    ),
+    "selu": Activation(
+        lambda x, _: F.selu(x),
+        lambda x, _: _SELU_SCALE * torch.where(x <= 0, _SELU_ALPHA * x.clamp(max=0).exp(), 1.0),
+        lambda x, _: _SELU_SCALE * torch.where(x <= 0, _SELU_ALPHA * x.clamp(max=0).exp(), 0.0),
+    ),
+    "softplus": Activation(
+        lambda x, _: F.softplus(x),
+        lambda x, _: torch.sigmoid(x),
+        lambda x, _: _logistic_slope(x),
+    ),
+    "swish": Activation(
+        lambda x, _: F.silu(x),
+        lambda x, _: torch.sigmoid(x) + x * _logistic_slope(x),
+        lambda x, _: _logistic_slope(x) * (2 - x * torch.tanh(x / 2)),
+        gain=math.sqrt(2),
+    ),
 }
+_CODES = {name: code for code, name in enumerate(ACTIVATIONS)}
+
+
+def _logistic_slope(x: Tensor) -> Tensor:
+    return torch.sigmoid(x) * torch.sigmoid(-x)
+
+
+class _Rule(NamedTuple):
+    """All but the tensors."""
+
+    dim: int
+    act: str
+    alpha: float
+    gain: float
+    clamp: float  # negative: off
 
 
 def bias_act(
@@ -41,8 +102,12 @@ def bias_act(
     alpha: float | None = None,
     gain: float | None = None,
     clamp: float | None = None,
+    backend: Backend | None = None,
 ) -> Tensor:
     """``clamp(gain * act(x + b))``, differentiable as often as the activation is.
+
+    Compiled kernels work in float32 on float16 and bfloat16. A NaN stays one, and the gradient at the limits of the
+    clamp is that of :func:`torch.clamp`.
 
     Args:
         x: any shape.
@@ -52,23 +117,176 @@ def bias_act(
         alpha: slope of ``lrelu`` below zero (0.2); the other activations have none.
         gain: factor after the activation; sqrt(2) for relu, lrelu and swish, else 1.
         clamp: limit the result to ``[-clamp, clamp]``.
+        backend: which implementation; see :func:`~facelatent.stylegan_ops.backend.chosen`.
 
     Raises:
         ValueError: unknown activation, negative clamp, or a bias that does not fit.
+        KernelsUnavailable: ``backend`` names kernels that cannot be had.
     """
     if act not in ACTIVATIONS:
         raise ValueError(f"unknown activation {act!r}; known: {', '.join(ACTIVATIONS)}")
     if clamp is not None and clamp < 0:
         raise ValueError(f"clamp must not be negative, got {clamp}")
-    activation = ACTIVATIONS[act]
     if b is not None:
         if b.ndim != 1 or not -x.ndim <= dim < x.ndim or len(b) != x.shape[dim]:
             raise ValueError(f"bias {tuple(b.shape)} does not fit dimension {dim} of {tuple(x.shape)}")
-        shape = [1] * x.ndim
-        shape[dim] = -1
-        x = x + b.reshape(shape).to(x.dtype)
-    x = activation.function(x, activation.alpha if alpha is None else alpha)
-    gain = activation.gain if gain is None else gain
-    if gain != 1:
-        x = x * gain
-    return x if clamp is None else x.clamp(-clamp, clamp)
+        if b.device != x.device:
+            raise ValueError(f"the bias is on {b.device}, the tensor on {x.device}")
+        b = b if b.dtype == x.dtype else b.to(x.dtype)
+        dim %= x.ndim
+    known = ACTIVATIONS[act]
+    alpha, gain = known.alpha if alpha is None else alpha, known.gain if gain is None else gain
+    rule = _Rule(dim, act, float(alpha), float(gain), -1.0 if clamp is None else float(clamp))
+    if b is None and act == "linear" and gain == 1 and clamp is None:
+        return x
+    if watched(x, b) and backend != "reference":
+        return torch.ops.facelatent.bias_act(x, b, *rule, backend or "")  # type: ignore[no-any-return]
+    kind = chosen(backend, x.device)
+    if kind == "reference" or x.dtype not in DTYPES:
+        return _reference(x, b, rule)
+    refuse_forward_mode(x, b)
+    if differentiated(x, b):
+        return torch.ops.facelatent.bias_act(x, b, *rule, backend or "")  # type: ignore[no-any-return]
+    return _compiled(kind, 0, (x,), b, rule)
+
+
+# The plain PyTorch twins
+
+
+def _reference(x: Tensor, b: Tensor | None, rule: _Rule) -> Tensor:
+    x = _biased(x, b, rule)
+    x = ACTIVATIONS[rule.act].function(x, rule.alpha)
+    if rule.gain != 1:
+        x = x * rule.gain
+    return x if rule.clamp < 0 else x.clamp(-rule.clamp, rule.clamp)
+
+
+def _reference_gradient(order: int, tensors: tuple[Tensor, ...], b: Tensor | None, rule: _Rule) -> Tensor:
+    """The product of the upstream gradients ``tensors[1:]`` and the ``order``-th derivative at ``tensors[0]``."""
+    x, *upstream = tensors
+    u, activation = _biased(x, b, rule), ACTIVATIONS[rule.act]
+    derivative = activation.slope if order == 1 else activation.curvature
+    if derivative is None:
+        return torch.zeros_like(x)
+    result = derivative(u, rule.alpha) * rule.gain
+    for g in upstream:
+        result = result * g
+    if rule.clamp >= 0:
+        v = activation.function(u.detach(), rule.alpha) * rule.gain
+        result = torch.where((v >= -rule.clamp) & (v <= rule.clamp), result, 0.0)
+    return result
+
+
+def _biased(x: Tensor, b: Tensor | None, rule: _Rule) -> Tensor:
+    if b is None:
+        return x
+    shape = [1] * x.ndim
+    shape[rule.dim] = -1
+    return x + b.reshape(shape)
+
+
+# The compiled kernels
+
+
+def _compiled(kind: Kind, order: int, tensors: tuple[Tensor, ...], b: Tensor | None, rule: _Rule) -> Tensor:
+    """``tensors``: x, then from order 1 the upstream gradient g, then in order 2 that of the first gradient, h."""
+    y = torch.empty_like(tensors[0], requires_grad=False)
+    if y.numel() == 0:
+        return y
+    tensors = tuple(_laid_out(t, y) for t in tensors)
+    b = None if b is None else b.contiguous()
+    size = 1 if b is None else len(b)
+    call = BiasActArguments(
+        dtype=DTYPES[y.dtype],
+        order=order,
+        activation=_CODES[rule.act],
+        count=y.numel(),
+        bias_size=size,
+        bias_step=y.stride(rule.dim) if size > 1 else y.numel(),
+        alpha=rule.alpha,
+        gain=rule.gain,
+        clamp=rule.clamp,
+        b=None if b is None else b.data_ptr(),
+        y=y.data_ptr(),
+    )
+    for name, tensor in zip("xgh", tensors, strict=False):
+        setattr(call, name, tensor.data_ptr())
+    launch(kind, "bias_act", call, y.device)
+    return y
+
+
+def _laid_out(x: Tensor, like: Tensor) -> Tensor:
+    """``x`` with the strides of ``like``, which are dense."""
+    return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
+
+
+# The registered operators, for autograd, torch.compile and fake tensors
+
+_RULE = "Tensor? b, int dim, str act, float alpha, float gain, float clamp, str backend) -> Tensor"
+torch.library.define("facelatent::bias_act", f"(Tensor x, {_RULE}")
+torch.library.define("facelatent::bias_act_grad", f"(Tensor x, Tensor g, {_RULE}")
+torch.library.define("facelatent::bias_act_grad2", f"(Tensor x, Tensor g, Tensor h, {_RULE}")
+
+
+def _register(order: int) -> None:
+    """Kernels and fake kernels of the operator that takes x and ``order`` upstream gradients."""
+    name = f"facelatent::bias_act{('', '_grad', '_grad2')[order]}"
+
+    def operator(*arguments: Any) -> Tensor:
+        tensors, b, rule, backend = _parts(order, arguments)
+        x = tensors[0]
+        kind = chosen(backend or None, x.device)
+        if kind == "reference" or x.dtype not in DTYPES:
+            y = _reference(x, b, rule) if order == 0 else _reference_gradient(order, tensors, b, rule)
+            return _laid_out(y, torch.empty_like(x))
+        return _compiled(kind, order, tensors, b, rule)
+
+    def fake(*arguments: Any) -> Tensor:
+        return torch.empty_like(arguments[0])
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        tensors, b, ctx.rule, ctx.backend = _parts(order, inputs)
+        ctx.save_for_backward(b, *tensors)
+
+    torch.library.impl(name, "CompositeExplicitAutograd")(operator)
+    torch.library.register_fake(name, fake)
+    torch.library.register_autograd(name, (_backward, _backward2, _backward3)[order], setup_context=setup_context)
+
+
+def _parts(order: int, arguments: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], Tensor | None, _Rule, Backend]:
+    *tensors, b = arguments[: order + 2]
+    return tuple(tensors), b, _Rule(*arguments[order + 2 : -1]), arguments[-1]
+
+
+def _along(gx: Tensor, dim: int) -> Tensor:
+    """The gradient of the bias."""
+    return gx.sum([d for d in range(gx.ndim) if d != dim])
+
+
+def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    b, x = ctx.saved_tensors
+    gx = torch.ops.facelatent.bias_act_grad(x, g, b, *ctx.rule, ctx.backend)
+    return gx, _along(gx, ctx.rule.dim) if ctx.needs_input_grad[1] else None, *(None,) * 6
+
+
+def _backward2(ctx: Any, h: Tensor) -> tuple[Tensor | None, ...]:
+    b, x, g = ctx.saved_tensors
+    gg = torch.ops.facelatent.bias_act_grad(x, h, b, *ctx.rule, ctx.backend) if ctx.needs_input_grad[1] else None
+    if ACTIVATIONS[ctx.rule.act].curvature is None or not (ctx.needs_input_grad[0] or ctx.needs_input_grad[2]):
+        return None, gg, *(None,) * 7
+    gx = torch.ops.facelatent.bias_act_grad2(x, g, h, b, *ctx.rule, ctx.backend)
+    return gx, gg, _along(gx, ctx.rule.dim) if ctx.needs_input_grad[2] else None, *(None,) * 6
+
+
+def _backward3(ctx: Any, k: Tensor) -> tuple[Tensor | None, ...]:
+    """By autograd through the plain PyTorch twin: nothing here needs third derivatives to be fast, only right."""
+    b, x, g, h = ctx.saved_tensors
+    wanted = [t for t, needed in zip((x, g, h, b), ctx.needs_input_grad, strict=False) if needed]
+    with torch.enable_grad():
+        second = _reference_gradient(2, (x, g, h), b, ctx.rule)
+    found = iter(torch.autograd.grad(second, wanted, k, create_graph=torch.is_grad_enabled(), allow_unused=True))
+    return *(next(found) if needed else None for needed in ctx.needs_input_grad[:4]), *(None,) * 6
+
+
+for _order in range(3):
+    _register(_order)

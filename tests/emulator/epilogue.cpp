@@ -124,7 +124,7 @@ void check_forward(const Shape& s, const Options& o, int32_t dtype) {
     std::vector<T> y(size_t(s.n) * s.h * s.w * s.c);
     std::vector<R> rgb(size_t(s.n) * 3 * s.h * s.w);
     facelatent_epilogue call = {};
-    call.abi = FACELATENT_EPILOGUE_ABI;
+    call.abi = FACELATENT_ABI;
     call.bytes = sizeof(call);
     call.dtype = dtype;
     call.blur = o.blur;
@@ -145,14 +145,14 @@ void check_forward(const Shape& s, const Options& o, int32_t dtype) {
     call.rgb_row_stride = s.w;
     call.rgb_channel_stride = int64_t(s.h) * s.w;
     call.rgb_batch_stride = 3 * call.rgb_channel_stride;
-    call.slope = 0.2f;
-    call.gain = 1.4142135f;
-    call.clamp = o.clamp ? 0.7f : -1;
+    call.slope = 0.2;
+    call.gain = 1.4142135;
+    call.clamp = o.clamp ? 0.7 : -1;
     call.pad_top = call.pad_bottom = o.blur;
     if (o.picture) {
         call.rgb_bias = rgb_bias.data();
         call.previous = s.h % 2 || s.w % 2 ? nullptr : previous.data();
-        call.rgb_clamp = 0.9f;
+        call.rgb_clamp = 0.9;
     }
     if (facelatent_epilogue_cuda(&call)) std::abort();
     const Layer a = forward_layer(call);
@@ -183,7 +183,7 @@ void check_backward(const Shape& s, const Options& o, int32_t dtype) {
     std::vector<T> gx(x.size()), unblurred(o.blur ? gy.size() : 0);
     std::vector<R> gnoise(size_t(s.n) * s.h * s.w);
     facelatent_epilogue_backward call = {};
-    call.abi = FACELATENT_EPILOGUE_ABI;
+    call.abi = FACELATENT_ABI;
     call.bytes = sizeof(call);
     call.dtype = dtype;
     call.blur = o.blur;
@@ -199,9 +199,9 @@ void check_backward(const Shape& s, const Options& o, int32_t dtype) {
     call.noise_batch_stride = o.noise_shared ? 0 : int64_t(s.h) * s.w;
     call.gx = gx.data();
     call.g_noise = o.noise ? gnoise.data() : nullptr;
-    call.slope = 0.2f;
-    call.gain = 1.4142135f;
-    call.clamp = o.clamp ? 0.7f : -1;
+    call.slope = 0.2;
+    call.gain = 1.4142135;
+    call.clamp = o.clamp ? 0.7 : -1;
     call.unblurred = o.blur ? unblurred.data() : nullptr;
     call.segments = facelatent_epilogue_backward_segments(&call);
     std::vector<R> partial(s.n * call.segments * GRADIENTS * s.c, std::numeric_limits<R>::quiet_NaN());
@@ -268,13 +268,13 @@ void check_skip(const Shape& s, int32_t dtype, bool has_previous) {
     const auto previous = drawn<R>(size_t(s.n) * 3 * (s.h / 2) * (s.w / 2));
     std::vector<R> out(rgb.size());
     facelatent_skip_add call = {};
-    call.abi = FACELATENT_EPILOGUE_ABI;
+    call.abi = FACELATENT_ABI;
     call.bytes = sizeof(call);
     call.dtype = dtype;
     call.n = s.n, call.h = s.h, call.w = s.w;
-    call.rgb = rgb.data(), call.bias = bias.data(), call.out = out.data();
+    call.rgb = rgb.data(), call.bias = bias.data(), call.y = out.data();
     call.previous = has_previous ? previous.data() : nullptr;
-    call.clamp = 0.8f;
+    call.clamp = 0.8;
     if (facelatent_skip_add_cuda(&call)) std::abort();
     Layer a = {};
     a.n = s.n, a.h = s.h, a.w = s.w;

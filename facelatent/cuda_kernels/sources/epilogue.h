@@ -8,10 +8,7 @@
 // elements. Parameters, rgb and sums are float, or double where dtype is float64.
 #pragma once
 
-#include <stdint.h>
-
-enum { FACELATENT_FLOAT32 = 0, FACELATENT_FLOAT16 = 1, FACELATENT_BFLOAT16 = 2, FACELATENT_FLOAT64 = 3 };
-enum { FACELATENT_EPILOGUE_ABI = 1 };
+#include "abi.h"
 
 typedef struct {
     int32_t abi, bytes;
@@ -29,14 +26,14 @@ typedef struct {
     int64_t noise_batch_stride; /* 0: shared */
     int64_t x_batch_stride, x_row_stride, y_batch_stride, y_row_stride;
     int64_t rgb_batch_stride, rgb_channel_stride, rgb_row_stride;
-    float slope, gain, clamp;    /* clamp: negative for none */
+    double slope, gain, clamp;   /* clamp: negative for none */
     int32_t pad_top, pad_bottom; /* zero rows that the blur has to supply: 1 and 1 for a whole picture */
-    int32_t device;
+    int32_t device, threads; /* threads: of the CPU launcher */
     void* stream;
-    /* Only for the GPU: makes rgb the picture so far, clamp(rgb + rgb_bias) + the previous one enlarged. Both or none. */
-    const void* rgb_bias; /* [3] or null */
-    const void* previous; /* [n,3,h/2,w/2] or null: there is none */
-    float rgb_clamp;      /* negative for none */
+    /* Only on a GPU: rgb becomes the picture so far, clamp(rgb + rgb_bias) + the previous picture enlarged. */
+    const void* rgb_bias; /* [3], or null for rgb as above */
+    const void* previous; /* [n,3,h/2,w/2], dense, or null */
+    double rgb_clamp;     /* negative for none */
 } facelatent_epilogue;
 
 /* Gradients of the above. Everything is dense: x and gx [n,h',w',c], gy [n,h,w,c], grgb [n,3,h,w]. */
@@ -57,38 +54,32 @@ typedef struct {
     void* g_bias;         /* [n,c]: the caller sums over n */
     void* g_style;        /* [n,c] */
     void* g_rgb_weight;   /* [n,3,c] */
-    float slope, gain, clamp;
-    int32_t device;
+    double slope, gain, clamp;
+    int32_t device, threads; /* threads: of the CPU launcher */
     void* stream;
-    /* Only for the GPU, which leaves the sums over pixels in parts and ignores the pointers to their results: */
-    void* unblurred; /* [n,h,w,c] of dtype, with blur only: room for the gradient of what the blur gave */
-    void* partial;   /* [n,segments,6,c]: gradients of demodulation, bias, style and the three rgb_weight */
-    int64_t segments; /* as facelatent_epilogue_backward_segments says */
+    /* A GPU leaves sums over pixels in parts, and of the pointers to their results takes only g_noise: */
+    void* unblurred;  /* [n,h,w,c] of dtype, with blur only: room for the gradient of what the blur gave */
+    void* partial;    /* [n,segments,6,c]: for g_demodulation, g_bias, g_style and the three of g_rgb_weight */
+    int64_t segments; /* what facelatent_epilogue_backward_segments gives for this call */
 } facelatent_epilogue_backward;
 
-/* out = clamp(rgb + bias) + previous enlarged twice by upfirdn2d. Everything is dense; dtype float32 or float64. */
+/* y = clamp(rgb + bias) + previous, enlarged twice with the filter [1,3,3,1]. float32 or float64, all dense. */
 typedef struct {
     int32_t abi, bytes;
-    int32_t dtype;
-    int32_t device;
+    int32_t dtype, device, threads;
+    double clamp; /* negative for none */
     int64_t n, h, w;
     const void* rgb;      /* [n,3,h,w] */
-    const void* bias;     /* [3] or null */
+    const void* bias;     /* [3] */
     const void* previous; /* [n,3,h/2,w/2] or null */
-    void* out;            /* [n,3,h,w] */
-    float clamp;          /* negative for none */
+    void* y;              /* [n,3,h,w] */
     void* stream;
 } facelatent_skip_add;
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-int facelatent_epilogue_cpu(const facelatent_epilogue* call);
-int facelatent_epilogue_cuda(const facelatent_epilogue* call);
-int facelatent_epilogue_backward_cpu(const facelatent_epilogue_backward* call);
-int facelatent_epilogue_backward_cuda(const facelatent_epilogue_backward* call);
-int64_t facelatent_epilogue_backward_segments(const facelatent_epilogue_backward* call); /* -1: a call it refuses */
-int facelatent_skip_add_cuda(const facelatent_skip_add* call);
-#ifdef __cplusplus
-}
-#endif
+FACELATENT_API int facelatent_epilogue_cpu(const facelatent_epilogue* call);
+FACELATENT_API int facelatent_epilogue_cuda(const facelatent_epilogue* call);
+FACELATENT_API int facelatent_epilogue_backward_cpu(const facelatent_epilogue_backward* call);
+FACELATENT_API int facelatent_epilogue_backward_cuda(const facelatent_epilogue_backward* call);
+FACELATENT_API int64_t facelatent_epilogue_backward_segments(const facelatent_epilogue_backward* call); /* -1: refused */
+FACELATENT_API int facelatent_skip_add_cpu(const facelatent_skip_add* call);
+FACELATENT_API int facelatent_skip_add_cuda(const facelatent_skip_add* call);

@@ -93,7 +93,7 @@ Layer layer_of(const Call& call) {
     a.pad_x = a.pad_y = a.blur;
     a.slope = call.slope;
     a.gain = call.gain;
-    a.limit = call.clamp < 0 ? INFINITY : call.clamp / fabsf(call.gain);
+    a.limit = call.clamp < 0 ? INFINITY : call.clamp / fabs(call.gain);
     a.rgb_limit = INFINITY;
     return a;
 }
@@ -263,7 +263,7 @@ int skip_typed(const facelatent_skip_add& call, Runner& runner) {
     constexpr int WIDTH = VECTOR_BYTES / sizeof(R);
     Layer a = {};
     a.x = call.rgb;
-    a.rgb = call.out;
+    a.rgb = call.y;
     a.rgb_bias = call.bias;
     a.previous = call.previous;
     a.n = static_cast<int32_t>(call.n);

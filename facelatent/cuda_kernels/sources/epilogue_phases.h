@@ -317,12 +317,15 @@ struct Forward {
     Window<R, BLUR> window[PIXELS][WIDTH];
     Channels<R, WIDTH> channels;
     Colours<R, RGB ? WIDTH : 1> colours;
+    R slope, limit;
 
     FACELATENT_HD static bool sums(const Layer&) { return RGB; }
 
     FACELATENT_HD void begin(const Layer& a, const Plan& plan, int64_t block, int thread) {
         at = place_of<WIDTH, PIXELS>(a, plan, block, thread);
         source.begin(a, at);
+        slope = R(a.slope);
+        limit = R(a.limit);
         y = static_cast<T*>(a.y);
         if (y) y += at.n * a.y_batch_stride + at.row * a.y_row_stride + int64_t(at.column) * a.c + at.channel;
         if constexpr (BLUR) prime(a);
@@ -383,7 +386,7 @@ private:
             for (int p = 0; p < PIXELS; ++p) {
                 R value = window[p][i].push(present.value(p, i));
                 value = value * channels.demodulation[i] + channels.bias[i] + present.noise[p];
-                value = limited<R>(leaky<R>(value, R(a.slope)), R(a.limit));
+                value = limited<R>(leaky<R>(value, slope), limit);
                 result[p][i] = value * channels.style[i];
 #pragma unroll
                 for (int k = 0; RGB && k < 3; ++k) rgb[k][p] += value * colours.weight[k][RGB ? i : 0];
@@ -426,6 +429,7 @@ struct Backward {
     Channels<R, WIDTH> channels;
     Colours<R, WIDTH> colours;
     R sum[GRADIENTS][WIDTH];
+    R slope, limit;
 
     FACELATENT_HD static bool sums(const Layer& a) { return a.gnoise; }
 
@@ -433,6 +437,8 @@ struct Backward {
         at = place_of<WIDTH, PIXELS>(a, plan, block, thread);
         source.begin(a, at);
         const int64_t pixel = (int64_t(at.n) * a.h + at.row) * a.w + at.column;
+        slope = R(a.slope);
+        limit = R(a.limit);
         y = static_cast<T*>(a.y);
         if (y) y += at.n * a.y_batch_stride + at.row * a.y_row_stride + int64_t(at.column) * a.c + at.channel;
         gy = static_cast<const T*>(a.gy);
@@ -524,14 +530,13 @@ private:
         for (int i = 0; i < WIDTH; ++i) {
             const R value = window[i].push(present.value(0, i));
             const R biased = value * channels.demodulation[i] + channels.bias[i] + present.noise[0];
-            const R slope = biased > R(0) ? R(1) : R(a.slope);
-            const R activation = limited<R>(biased * slope, R(a.limit));
+            const R steepness = biased > R(0) ? R(1) : slope;
+            const R unlimited = biased * steepness, activation = limited<R>(unlimited, limit);
             const R from_y = present_gy.get(i);
             R gradient = from_y * channels.style[i];
 #pragma unroll
             for (int k = 0; k < 3; ++k) gradient += present_grgb[k] * colours.weight[k][i];
-            const R size = biased * slope < R(0) ? -biased * slope : biased * slope;
-            gradient = size <= R(a.limit) ? gradient * slope : R(0);
+            gradient = (unlimited < R(0) ? -unlimited : unlimited) <= limit ? gradient * steepness : R(0);
             result[i] = gradient * channels.demodulation[i] * (BLUR ? R(1 / BLUR_SCALE) : R(1));
             over_channels += gradient;
             sum[0][i] += gradient * value;

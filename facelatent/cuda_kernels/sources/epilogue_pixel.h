@@ -67,8 +67,8 @@ struct Layer {
     int32_t n, c, h, w;             // of the result
     int32_t x_rows, x_columns;      // of x
     int32_t pad_y, pad_x;           // zeros that the blur sees above and to the left of x
-    float slope, gain, limit;       // limit: of the value before the gain
-    float rgb_limit;
+    double slope, gain, limit;      // limit: of the value before the gain
+    double rgb_limit;
     bool blur, accumulate;          // accumulate: add to rgb (or gnoise) what these channels give
 };
 
