@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facelatent.cuda_kernels import Kind
+from facelatent.cuda_kernels import Kind, library
+from facelatent.cuda_kernels.arguments import stamped
 from facelatent.stylegan_ops.backend import Backend, chosen
 from facelatent.stylegan_ops.launch import DTYPES, differentiated, launch, refuse_forward_mode, watched
 from facelatent.stylegan_ops.upfirdn2d import setup_filter, upfirdn2d, upsample2d
@@ -220,7 +221,8 @@ class EpilogueCall(ctypes.Structure):
         *((f"rgb_{name}_stride", ctypes.c_int64) for name in ("batch", "channel", "row")),
         *((name, ctypes.c_double) for name in ("slope", "gain", "clamp")),
         *((name, ctypes.c_int32) for name in ("pad_top", "pad_bottom", "device", "threads")),
-        ("stream", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("stream", "rgb_bias", "previous")),
+        ("rgb_clamp", ctypes.c_double),
     )
 
 
@@ -236,7 +238,8 @@ class EpilogueBackwardCall(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("gx", "g_demodulation", "g_noise", "g_bias", "g_style", "g_rgb_weight")),
         *((name, ctypes.c_double) for name in ("slope", "gain", "clamp")),
         *((name, ctypes.c_int32) for name in ("device", "threads")),
-        ("stream", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("stream", "unblurred", "partial")),
+        ("segments", ctypes.c_int64),
     )
 
 
@@ -398,12 +401,37 @@ def _backward(
         gain=gain,
         clamp=clamp,
     )
-    launch(kind, "epilogue_backward", call, x.device)
+    if kind == "cuda":
+        _launch_in_parts(call, x, sums)
+    else:
+        launch(kind, "epilogue_backward", call, x.device)
     if wanted[1] and noise is not None and len(noise) < n:
         sums[1] = sums[1].sum(0, keepdim=True)
     if wanted[2]:
         sums[2] = sums[2].sum(0)
     return gx, sums[0], sums[1], sums[2], sums[3], sums[4]
+
+
+def _launch_in_parts(call: EpilogueBackwardCall, x: Tensor, sums: list[Tensor]) -> None:
+    """Launch on a GPU, whose kernel leaves the sums over pixels in parts: one for each block, added in a fixed order."""
+    n, c, h, w = call.n, call.c, call.h, call.w
+    unblurred = x.new_empty(n * h * w * c if call.blur else 0)
+    call.unblurred = _pointer(unblurred)
+    call.segments = _segments(call)
+    partial = x.new_empty((n, call.segments, 6, c), dtype=_parameter_dtype(x))
+    call.partial = partial.data_ptr()
+    launch("cuda", "epilogue_backward", call, x.device)
+    g_demodulation, g_bias, g_style, g_rgb_weight = partial.sum(1).split((1, 1, 1, 3), 1)
+    for index, part in ((0, g_demodulation), (2, g_bias), (3, g_style), (4, g_rgb_weight)):
+        if sums[index].numel():
+            sums[index] = part.reshape(sums[index].shape)
+
+
+def _segments(call: EpilogueBackwardCall) -> int:
+    """The blocks that a picture is cut into on a GPU."""
+    function = library("cuda").facelatent_epilogue_backward_segments
+    function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int64
+    return int(function(ctypes.byref(stamped(call))))
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
