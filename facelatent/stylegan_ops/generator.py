@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facelatent.stylegan_ops.backend import Backend
+
 Noise = Literal["const", "random", "none"]
 
 _STATISTICS_SAMPLES = 1 << 16
@@ -33,6 +35,7 @@ class Generator(nn.Module):
         w_std: [w_dim] standard deviation of each coordinate of w.
         w_components: [w_dim, w_dim] principal components of w, one a row, by falling variance.
         w_scales: [w_dim] standard deviation of w along each component.
+        backend: which implementation draws; see :func:`~facelatent.stylegan_ops.backend.chosen`.
     """
 
     w_avg: Tensor
@@ -50,6 +53,7 @@ class Generator(nn.Module):
         self.z_dim = z_dim
         self.w_dim = w_dim
         self.label_dim = 0
+        self.backend: Backend | None = None
         self.register_buffer("w_avg", torch.zeros(w_dim))
         self.register_buffer("w_std", torch.ones(w_dim))
         # On the CPU by name: torch.eye on the meta device, where loaders build networks, imports a second of compilers.
