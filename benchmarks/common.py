@@ -101,12 +101,26 @@ def _seconds_gpu(function: Callable[[], object], calls: int) -> float:
     return began.elapsed_time(ended) / 1e3 / calls
 
 
+class Copy:
+    """``copy_`` between two buffers far larger than any cache: the bandwidth that others are measured by.
+
+    On a shared machine bandwidth comes and goes: pass an instance to :func:`interleaved` among what it is compared to.
+    """
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        count = (1 << 30 if torch.device(device).type == "cuda" else 256 << 20) // 4
+        self.source, self.target = torch.ones(count, device=device), torch.zeros(count, device=device)
+        self.bytes = 2 * 4 * count  # read and written
+
+    def __call__(self) -> None:
+        """Copy once."""
+        self.target.copy_(self.source)
+
+
 def copy_bandwidth(device: str | torch.device = "cpu") -> float:
-    """Bytes a second, read and written, of ``copy_`` between two buffers far larger than any cache."""
-    count = (2 << 30 if torch.device(device).type == "cuda" else 512 << 20) // 4
-    source, target = torch.ones(count, device=device), torch.zeros(count, device=device)
-    seconds = interleaved({"copy": lambda: target.copy_(source)}, 9, device)["copy"]
-    return 2 * 4 * count / seconds
+    """Bytes a second, read and written, of :class:`Copy`."""
+    copy = Copy(device)
+    return copy.bytes / interleaved({"copy": copy}, 9, device)["copy"]
 
 
 def matrix_peak(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> float:
@@ -127,4 +141,6 @@ def matrix_peak(device: str | torch.device = "cpu", dtype: torch.dtype = torch.f
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"

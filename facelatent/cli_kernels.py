@@ -47,7 +47,7 @@ def build(arch: str | None, cpu: bool | None, force: bool) -> None:
       facelatent kernels build --arch 80,90
       facelatent kernels build --arch all
     """
-    from facelatent.cuda_kernels.build import obtain
+    from facelatent.cuda_kernels.compiling import obtain
 
     for kind in _kinds(arch, cpu):
         began = time.monotonic()

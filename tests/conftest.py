@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facelatent.assets import asset_path
+from facelatent.assets import asset_path, cache_dir
 from facelatent.errors import AssetUnavailable
 from facelatent.images import open_image, to_tensor
 from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, MobileStyleGAN, load_generator, save_generator
@@ -18,6 +18,8 @@ from facelatent.stylegan_ops import generator as generator_module
 
 #: Samples for the tiny generator's statistics: more than its 512 dimensions, so that the covariance has full rank.
 STATISTICS_SAMPLES = 2048
+#: The user's compiled kernels: named by their sources and compiler, so that tests may share them and compile but once.
+KERNELS = cache_dir() / "kernels"
 
 
 # One thread: tiny networks gain nothing from more, and threads that wait for busy cores cost seconds.
@@ -33,9 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def isolated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None:
-    """Tests that are not marked ``assets`` get an empty cache, and pip without an index: they fetch nothing."""
+    """Tests not marked ``assets`` get a cache without assets, and pip without an index: they fetch nothing."""
     if not request.node.get_closest_marker("assets"):
-        monkeypatch.setenv("FACELATENT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        cache = tmp_path_factory.mktemp("cache")
+        KERNELS.mkdir(parents=True, exist_ok=True)
+        (cache / KERNELS.name).symlink_to(KERNELS)
+        monkeypatch.setenv("FACELATENT_CACHE", str(cache))
         monkeypatch.setenv("PIP_NO_INDEX", "1")
         monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 

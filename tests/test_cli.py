@@ -25,6 +25,7 @@ from facelatent import __version__
 from facelatent.assets import ASSETS
 from facelatent.boundaries import Boundary, shipped_boundaries
 from facelatent.cli import main
+from facelatent.cuda_kernels import toolchain
 from facelatent.editor import draw
 from facelatent.files import sha256_of
 from facelatent.inversion import OptimizeSettings, alignment
@@ -208,7 +209,7 @@ def test_assets_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(row["cached"] for row in rows)
     assert rows[0].keys() >= {"name", "what", "licence", "source", "size", "cached"}
     # Listing fetches nothing and leaves nothing.
-    assert names(Path(os.environ["FACELATENT_CACHE"])) == []
+    assert [path.name for path in Path(os.environ["FACELATENT_CACHE"]).iterdir()] == ["kernels"]
 
 
 @needs_weights
@@ -256,8 +257,11 @@ def test_doctor() -> None:
         assert row["ok"] or row["advice"] in text
 
 
-def test_doctor_on_a_bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_on_a_bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("FACELATENT_CACHE", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(toolchain, "_CUDA_ROOT", "/nowhere")
     monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.delenv("CUDA_PATH", raising=False)
     found = {row["name"]: row for row in json.loads(worked("doctor", "--json"))}

@@ -3,7 +3,7 @@
 Nothing is compiled or loaded when this package is imported.
 """
 
-from facelatent.cuda_kernels.build import build, build_cpu
+from facelatent.cuda_kernels.compiling import build, build_cpu
 from facelatent.cuda_kernels.load import State, available, library, state, status
 from facelatent.cuda_kernels.toolchain import Kind
 

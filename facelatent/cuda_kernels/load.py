@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from facelatent.cuda_kernels import store
-from facelatent.cuda_kernels.build import look, obtain
+from facelatent.cuda_kernels.compiling import look, obtain
 from facelatent.cuda_kernels.toolchain import Kind, gpus
 from facelatent.errors import KernelsUnavailable
 

@@ -242,10 +242,18 @@ def _run(command: list[str], folder: Path) -> tuple[int, str]:
     try:
         output, _ = process.communicate(timeout=BUILD_SECONDS)
     except BaseException as error:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _end(process)
         if isinstance(error, subprocess.TimeoutExpired):
             raise KernelsUnavailable(f"{command[0]} took longer than {BUILD_SECONDS / 60:.0f} minutes") from error
         raise
     return process.returncode, output
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and what it started. Told kindly, ninja ends its compilers, which have groups of their own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+            return
