@@ -10,6 +10,7 @@ import ctypes
 import itertools
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from torch import Tensor
 
 from facelatent.cuda_kernels import arguments, load
 from facelatent.cuda_kernels.store import SOURCES
+from facelatent.stylegan_ops import StyleGAN2, StyleGAN2Config, fused, stylegan2
 from facelatent.stylegan_ops import epilogue as module
 from facelatent.stylegan_ops.epilogue import epilogue, skip_add
+from facelatent.stylegan_ops.generator import Noise
 
 SOURCE = Path(__file__).parent / "emulator" / "epilogue.cpp"
 FLAGS = ["-std=c++17", "-O1", "-Wno-unknown-pragmas", f"-I{SOURCES}"]
@@ -57,8 +60,12 @@ def emulated(compiled: Compile, library: ctypes.CDLL, monkeypatch: pytest.Monkey
         arguments.launch("cuda", name, arguments.stamped(call))
 
     monkeypatch.setitem(load._outcomes, "cuda", library)
-    monkeypatch.setattr(module, "launch", launch)
-    monkeypatch.setattr(module, "chosen", lambda backend, device: backend or "reference")
+    for user in (module, fused):
+        monkeypatch.setattr(user, "launch", launch)
+    for user in (module, stylegan2):
+        monkeypatch.setattr(user, "chosen", lambda backend, device: backend or "reference")
+    resampling = sys.modules["facelatent.stylegan_ops.upfirdn2d"]  # the package's attribute is the function
+    monkeypatch.setattr(resampling, "chosen", lambda backend, device: "reference")
     arguments._launcher.cache_clear()
     yield
     arguments._launcher.cache_clear()
@@ -149,3 +156,43 @@ def test_skip_add(emulated: None, dtype: torch.dtype, clamp: float | None) -> No
         for previous in (None, smaller):
             found, expected = (skip_add(rgb, bias, clamp, previous, backend=b) for b in ("cuda", "reference"))
             close(found, expected, BARS[dtype])
+
+
+def random_generator(config: StyleGAN2Config) -> StyleGAN2:
+    """Of random weights: styles near one, noise that shows."""
+    torch.manual_seed(5)
+    generator = StyleGAN2("random", config)
+    for name, value in generator.named_parameters():
+        torch.nn.init.normal_(value, float(name.endswith("affine.bias")), 0.5)
+    for name, value in generator.named_buffers():
+        if name.endswith("noise"):
+            torch.nn.init.normal_(value)
+    return generator
+
+
+@pytest.mark.parametrize("noise", ["const", "none"])
+@pytest.mark.parametrize("clamp", [None, 2.0])
+def test_pictures_equal_the_reference(emulated: None, noise: Noise, clamp: float | None) -> None:
+    """The synthesis as a GPU draws it without gradients, each layer's colours added to the picture by its kernel."""
+    generator = random_generator(StyleGAN2Config((24, 16, 7), z_dim=8, w_dim=8, mapping_layers=1, conv_clamp=clamp))
+    ws = torch.randn(2, generator.num_ws, 8)
+    generator.backend = "cuda"
+    found = generator.synthesis(ws, noise)
+    recorded = generator.synthesis(ws.clone().requires_grad_(), noise)
+    generator.backend = "reference"
+    expected = generator.synthesis(ws, noise)
+    close(found, expected, 1e-5)
+    close(recorded, expected, 1e-5)
+
+
+def test_gradients_of_a_picture_equal_the_references(emulated: None) -> None:
+    generator = random_generator(StyleGAN2Config((16, 12, 7), z_dim=8, w_dim=8, mapping_layers=1))
+    generator.synthesis_network.requires_grad_(True)
+    found = []
+    for backend in ("cuda", "reference"):
+        generator.backend = backend
+        ws = torch.randn(2, generator.num_ws, 8, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        loss = generator.synthesis(ws).square().mean()
+        found.append(torch.autograd.grad(loss, (ws, *generator.synthesis_network.parameters())))
+    for one, other in zip(*found, strict=True):
+        close(one, other, 1e-4)

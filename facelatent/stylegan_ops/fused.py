@@ -20,7 +20,7 @@ from facelatent.cuda_kernels.arguments import stamped
 from facelatent.stylegan_ops import conv3x3
 from facelatent.stylegan_ops.conv3x3 import Conv3x3, Mode
 from facelatent.stylegan_ops.epilogue import GAIN, SLOPE, epilogue, epilogue_call, skip_add
-from facelatent.stylegan_ops.launch import DTYPES, watched
+from facelatent.stylegan_ops.launch import DTYPES, launch, watched
 
 if TYPE_CHECKING:
     from facelatent.stylegan_ops.generator import Noise
@@ -50,6 +50,11 @@ def draw(network: Synthesis, styles: Styles, noise: Noise, kind: Kind) -> Tensor
         following = None if index == last else scaled[index + 1]
         rgb_weight = block.to_rgb.modulated(styles[f"{name[:-5]}torgb"]) if layer is block.conv1 else None
         compiled = kind == "cpu" and not followed and x.shape[2] * x.shape[3] >= _FEW_PIXELS
+        if kind == "cuda" and not followed and not recorded:
+            onto = (rgb_weight, block.to_rgb.bias, image)
+            y, image = _layer_on_gpu(x, layer, scaled[index], grain, network.clamp, following, *onto)
+            x = x if y is None else y
+            continue
         if compiled and not recorded:
             y, rgb = _layer(x, layer, scaled[index], grain, network.clamp, following, rgb_weight)
         else:
@@ -102,6 +107,44 @@ def _layer(
     return y, rgb
 
 
+def _layer_on_gpu(
+    x: Tensor,
+    layer: StyledConv,
+    style: Tensor,
+    noise: Tensor | None,
+    clamp: float | None,
+    following: Tensor | None,
+    rgb_weight: Tensor | None,
+    rgb_bias: Tensor,
+    image: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """One layer in a convolution and one kernel, which adds the layer's colours to ``image`` as :func:`skip_add` does.
+
+    Returns:
+        ``y`` as of :func:`epilogue`, and the picture so far: [n, 3, h, w], or ``image`` itself without ``rgb_weight``.
+    """
+    convolved = _convolved(x, layer, False).contiguous(memory_format=torch.channels_last)
+    side = x.shape[2] * (2 if layer.up else 1)
+    size = (len(x), layer.weight.shape[0], side, side)
+    demodulation, bias = _demodulation(layer, style, x.dtype), layer.bias.contiguous()
+    following = None if following is None else following.contiguous()
+    y = None
+    if following is not None:
+        y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    picture = None if rgb_weight is None else style.new_empty(size[0], 3, side, side)
+    rgb_bias = rgb_bias.contiguous()
+    limit = -1.0 if clamp is None else clamp
+    call = epilogue_call(
+        layer.up, size, demodulation, noise, bias, SLOPE, GAIN, limit, following, rgb_weight, y, picture
+    )
+    call.x, call.dtype = convolved.data_ptr(), DTYPES[convolved.dtype]
+    if picture is not None:
+        call.rgb_bias, call.rgb_clamp = rgb_bias.data_ptr(), limit
+        call.previous = None if image is None else image.data_ptr()
+    launch("cuda", "epilogue", call, x.device)
+    return y, image if picture is None else picture
+
+
 def _convolved(x: Tensor, layer: StyledConv, compiled: bool) -> Tensor:
     """x [n, inputs, h, w] -> [n, outputs, h, w], or [n, outputs, 2h + 1, 2w + 1] before the blur."""
     tuned = torch.is_grad_enabled() and layer.weight.requires_grad
@@ -110,10 +153,23 @@ def _convolved(x: Tensor, layer: StyledConv, compiled: bool) -> Tensor:
             x, layer.weight, Mode.UP if layer.up else Mode.SAME, layer.derived
         )
     weight = layer.weight
+    if x.is_cuda and not tuned:
+        return _convolved_on_gpu(x, layer)
     if x.dtype != torch.float32:
         weight = _in_dtype(weight, x.dtype) if tuned else _kept(layer, x.dtype)
     # A transposed convolution is the true convolution of the zero-stuffed image.
     return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if layer.up else F.conv2d(x, weight, padding=1)
+
+
+def _convolved_on_gpu(x: Tensor, layer: StyledConv) -> Tensor:
+    """By cuDNN, which would otherwise lay the weights out anew for every picture."""
+
+    def make() -> Tensor:
+        weight = _in_dtype(layer.weight, x.dtype)
+        return (weight.transpose(0, 1) if layer.up else weight).contiguous(memory_format=torch.channels_last)
+
+    weight: Tensor = layer.derived.get(f"laid out {x.dtype}", layer.weight, make)
+    return F.conv_transpose2d(x, weight, stride=2) if layer.up else F.conv2d(x, weight, padding=1)
 
 
 def _kept(layer: StyledConv, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,6 @@ FACELATENT_API int64_t facelatent_epilogue_backward_segments(const facelatent_ep
 FACELATENT_API int facelatent_epilogue_backward_cuda(const facelatent_epilogue_backward* call) {
     using namespace facelatent;
     if (!facelatent_abi_matches(call)) return FACELATENT_BAD_ABI;
-    const DeviceGuard guard(call->device);
-    if (guard.code()) return guard.code();
+    if (const int code = use_device(call->device)) return code;
     return launch_backward<__half, __nv_bfloat16>(call, OnDevice{static_cast<cudaStream_t>(call->stream)});
 }

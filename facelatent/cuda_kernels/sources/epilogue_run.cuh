@@ -1,6 +1,6 @@
 // Runs the phases of epilogue_phases.h on a GPU.
 #pragma once
-#include "cuda_device.h"
+#include "cuda_types.h"
 #include "epilogue_launch.h"
 
 namespace facelatent {
