@@ -21,13 +21,14 @@ pytestmark = pytest.mark.gpu
 
 BARS = {torch.float32: 2e-5, torch.float64: 1e-12, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 #: Vectors and none, more channels than a block has threads, tiles with remainders, one pixel.
-SHAPES = [(2, 32, 70, 66), (1, 7, 9, 11), (1, 130, 3, 2), (1, 1032, 2, 3), (3, 40, 37, 5), (1, 512, 16, 16), (1, 1, 1, 1)]
+SHAPES = [(2, 32, 70, 66), (1, 7, 9, 11), (1, 130, 3, 2), (1, 1032, 2, 3), (3, 40, 37, 5), (1, 512, 16, 16)]
+SHAPES += [(1, 1, 1, 1)]
 CONFIG = StyleGAN2Config((48, 32, 24, 7), z_dim=16, w_dim=16, mapping_layers=2)
 
 
 @pytest.fixture(autouse=True)
 def kernels_at_full_precision() -> Iterator[None]:
-    """TF32 rounds convolutions to 10 bits; and these tests are of the kernels: without them they fail, not fall back."""
+    """TF32 rounds convolutions to 10 bits. Without kernels these tests fail: a fallback would compare with itself."""
     cuda_kernels.library("cuda")
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False

@@ -58,7 +58,7 @@ class Captured:
 
     def __call__(self, ws: Tensor) -> Tensor:
         """ws [n, num_ws, w_dim] -> images [n, 3, H, W], the caller's own."""
-        if not ws.is_cuda or torch.is_grad_enabled() and self._recorded(ws):
+        if not ws.is_cuda or (torch.is_grad_enabled() and self._recorded(ws)):
             return self._draw(ws)
         key = (ws.shape, ws.dtype, ws.device)
         with self._lock, torch.cuda.device(ws.device), torch.no_grad():
@@ -92,7 +92,7 @@ class Captured:
 
     def _capture(self, ws: Tensor, state: tuple[Any, ...]) -> _Graph:
         buffer = ws.detach().clone(memory_format=torch.contiguous_format)
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP):
@@ -102,7 +102,7 @@ class Captured:
         # What other threads do on the GPU meanwhile is their own affair.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             images = self._draw(buffer)
-        done = torch.cuda.Event()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()
         return _Graph(graph, buffer, images, done, state)
 

@@ -216,7 +216,10 @@ class EpilogueCall(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("abi", "bytes", "dtype", "blur")),
         *((name, ctypes.c_int64) for name in ("n", "c", "h", "w")),
-        *((name, ctypes.c_void_p) for name in ("x", "y", "rgb", "demodulation", "noise", "bias", "style", "rgb_weight")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("x", "y", "rgb", "demodulation", "noise", "bias", "style", "rgb_weight")
+        ),
         *((f"{name}_stride", ctypes.c_int64) for name in ("noise_batch", "x_batch", "x_row", "y_batch", "y_row")),
         *((f"rgb_{name}_stride", ctypes.c_int64) for name in ("batch", "channel", "row")),
         *((name, ctypes.c_double) for name in ("slope", "gain", "clamp")),
@@ -331,9 +334,7 @@ def _forward(
         None if t is None else t.contiguous() for t in (demodulation, noise, bias, style, rgb_weight)
     )
     y, rgb = _results(x, blur, rgb_weight, want_y)
-    call = epilogue_call(
-        blur, _size(x, blur), demodulation, noise, bias, slope, gain, clamp, style, rgb_weight, y, rgb
-    )
+    call = epilogue_call(blur, _size(x, blur), demodulation, noise, bias, slope, gain, clamp, style, rgb_weight, y, rgb)
     call.x, call.dtype = x.data_ptr(), DTYPES[x.dtype]
     if y.numel() or rgb.numel():
         launch(kind, "epilogue", call, x.device)
@@ -421,10 +422,10 @@ def _launch_in_parts(call: EpilogueBackwardCall, x: Tensor, sums: list[Tensor]) 
     partial = x.new_empty((n, call.segments, 6, c), dtype=_parameter_dtype(x))
     call.partial = partial.data_ptr()
     launch("cuda", "epilogue_backward", call, x.device)
-    g_demodulation, g_bias, g_style, g_rgb_weight = partial.sum(1).split((1, 1, 1, 3), 1)
-    for index, part in ((0, g_demodulation), (2, g_bias), (3, g_style), (4, g_rgb_weight)):
+    whole = partial.sum(1)
+    for index, part in ((0, whole[:, 0]), (2, whole[:, 1]), (3, whole[:, 2]), (4, whole[:, 3:])):
         if sums[index].numel():
-            sums[index] = part.reshape(sums[index].shape)
+            sums[index] = part.contiguous()
 
 
 def _segments(call: EpilogueBackwardCall) -> int:
@@ -515,9 +516,20 @@ def _backward_fake(gy: Tensor | None, grgb: Tensor | None, x: Tensor, *arguments
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Parts) -> None:
-    x, ctx.blur, demodulation, noise, bias, ctx.slope, ctx.gain, ctx.clamp, style, rgb_weight, ctx.want_y, ctx.backend = (
-        inputs
-    )
+    (
+        x,
+        ctx.blur,
+        demodulation,
+        noise,
+        bias,
+        ctx.slope,
+        ctx.gain,
+        ctx.clamp,
+        style,
+        rgb_weight,
+        ctx.want_y,
+        ctx.backend,
+    ) = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, demodulation, noise, bias, style, rgb_weight)
 

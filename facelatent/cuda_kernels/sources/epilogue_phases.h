@@ -131,19 +131,19 @@ struct Pack {
                 const __half2 pair = __floats2half2_rn(value[2 * i], value[2 * i + 1]);
                 memcpy(&word[i], &pair, 4);
             }
-            return;
         } else if constexpr (std::is_same_v<T, __nv_bfloat16> && WIDTH > 1) {
 #pragma unroll
             for (int i = 0; i < WORDS; ++i) {
                 const __nv_bfloat162 pair = __floats2bfloat162_rn(value[2 * i], value[2 * i + 1]);
                 memcpy(&word[i], &pair, 4);
             }
-            return;
-        }
+        } else
 #endif
-        for (int i = 0; i < WIDTH; ++i) {
-            const T narrowed = narrow<T>(value[i]);
-            memcpy(reinterpret_cast<char*>(word) + i * sizeof(T), &narrowed, sizeof(T));
+        {
+            for (int i = 0; i < WIDTH; ++i) {
+                const T narrowed = narrow<T>(value[i]);
+                memcpy(reinterpret_cast<char*>(word) + i * sizeof(T), &narrowed, sizeof(T));
+            }
         }
     }
 
@@ -414,7 +414,7 @@ struct Backward {
     using R = Real<T>;
     static constexpr int WIDTH = WIDTH_, PIXELS = 1, VALUES = 1;
     static constexpr bool TOTALS = true;
-    static constexpr int BLOCKS = 3;
+    static constexpr int BLOCKS = BLUR && sizeof(T) == sizeof(float) ? 2 : 3;
     using Sums = LaneSums<R, VALUES, PIXELS>;
 
     Place at;
