@@ -48,8 +48,7 @@ class Derived:
     def get(self, name: str, weight: Tensor, make: Callable[[], Any]) -> Any:
         """What ``make`` made of ``weight`` the first time it was asked for by ``name``."""
         mark = (weight.data_ptr(), None if weight.is_inference() else weight._version, weight.dtype, weight.device)
-        stride = max(weight.numel() // 512, 1) | 1  # odd: meets every tap and channel in turn
-        sample = weight.detach().flatten()[::stride] if weight.device.type == "cpu" else weight.new_empty(0)
+        sample = _sample(weight) if weight.device.type == "cpu" else weight.new_empty(0)
         if self._seen is None or self._seen[0] != mark or not torch.equal(self._seen[1], sample):
             self._seen, self._values = (mark, sample.clone()), {}
         values = self._values
@@ -63,6 +62,15 @@ class Derived:
 
     def __reduce__(self) -> tuple[type[Derived], tuple[()]]:
         return Derived, ()
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """Some 512 values, in the order of memory; a view."""
+    every = max(weight.numel() // 512, 1) | 1  # odd: meets every tap and channel in turn
+    count = (weight.numel() - 1) // every + 1
+    if weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last):
+        return weight.detach().as_strided((count,), (every,))
+    return weight.detach().flatten()[::every]
 
 
 class Conv3x3Call(ctypes.Structure):
