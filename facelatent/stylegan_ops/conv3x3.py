@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from facelatent import cuda_kernels
 from facelatent.stylegan_ops.epilogue import EpilogueCall
-from facelatent.stylegan_ops.launch import DTYPES, launch
+from facelatent.stylegan_ops.launch import DTYPES, launch, watched
 
 
 class Mode(IntEnum):
@@ -47,9 +47,10 @@ class Derived:
 
     def get(self, name: str, weight: Tensor, make: Callable[[], Any]) -> Any:
         """What ``make`` made of ``weight`` the first time it was asked for by ``name``."""
+        if watched(weight):
+            return make()
         mark = (weight.data_ptr(), None if weight.is_inference() else weight._version, weight.dtype, weight.device)
-        stride = max(weight.numel() // 512, 1) | 1  # odd: meets every tap and channel in turn
-        sample = weight.detach().flatten()[::stride] if weight.device.type == "cpu" else weight.new_empty(0)
+        sample = _sample(weight) if weight.device.type == "cpu" else torch.empty(0)  # a GPU would have to be waited for
         if self._seen is None or self._seen[0] != mark or not torch.equal(self._seen[1], sample):
             self._seen, self._values = (mark, sample.clone()), {}
         values = self._values
@@ -63,6 +64,15 @@ class Derived:
 
     def __reduce__(self) -> tuple[type[Derived], tuple[()]]:
         return Derived, ()
+
+
+def _sample(weight: Tensor) -> Tensor:
+    """Some 512 values, in the order of memory; a view."""
+    every = max(weight.numel() // 512, 1) | 1  # odd: meets every tap and channel in turn
+    count = (weight.numel() - 1) // every + 1
+    if weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last):
+        return weight.detach().as_strided((count,), (every,))
+    return weight.detach().flatten()[::every]
 
 
 class Conv3x3Call(ctypes.Structure):

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 #: Added under the square root of demodulation.
 EPSILON = 1e-8
-#: Below this many pixels the weights, which the compiled convolution enlarges fourfold, take longer to read than to use.
-_FEW_PIXELS = 256
+#: Below this side the weights, which the compiled convolution enlarges fourfold, take longer to read than to use; not so
+#: those of up-sampling, which it enlarges less and PyTorch convolves slowly.
+_SMALL = 16
 #: Bytes that a thread keeps of each of its two workspaces.
 _KEPT = 256 << 20
 
@@ -49,7 +50,7 @@ def draw(network: Synthesis, styles: Styles, noise: Noise, kind: Kind) -> Tensor
         grain = _noise(layer, len(x), noise)
         following = None if index == last else scaled[index + 1]
         rgb_weight = block.to_rgb.modulated(styles[f"{name[:-5]}torgb"]) if layer is block.conv1 else None
-        compiled = kind == "cpu" and not followed and x.shape[2] * x.shape[3] >= _FEW_PIXELS
+        compiled = kind == "cpu" and not followed and (layer.up or x.shape[2] >= _SMALL)
         if kind == "cuda" and not followed and not recorded:
             onto = (rgb_weight, block.to_rgb.bias, image)
             y, image = _layer_on_gpu(x, layer, scaled[index], grain, network.clamp, following, *onto)

@@ -131,6 +131,9 @@ int vectors_for(int64_t outputs) {
     return vectors;
 }
 
+// Weights are read ahead by more than a page: the hardware does not look across pages.
+constexpr int AHEAD = 2048;
+
 // c [ROWS, VECTORS * LANES] (+)= a [ROWS, depth] b [depth, VECTORS * LANES]
 template <int ROWS, int VECTORS>
 void multiply_block(const float* a, int64_t a_stride, const float* b, int64_t depth, float* c, int64_t c_stride, bool add) {
@@ -143,7 +146,11 @@ void multiply_block(const float* a, int64_t a_stride, const float* b, int64_t de
     for (int64_t k = 0; k < depth; k++) {
         Vec weights[VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++) weights[v] = *reinterpret_cast<const Vec*>(b + (k * VECTORS + v) * LANES);
+        for (int v = 0; v < VECTORS; v++) {
+            const float* from = b + (k * VECTORS + v) * LANES;
+            weights[v] = *reinterpret_cast<const Vec*>(from);
+            __builtin_prefetch(from + AHEAD);
+        }
 #pragma GCC unroll 16
         for (int row = 0; row < ROWS; row++)
 #pragma GCC unroll 4
@@ -159,7 +166,7 @@ void multiply_block(const float* a, int64_t a_stride, const float* b, int64_t de
 template <int VECTORS>
 void multiply(const float* a, const float* b, float* c, int64_t rows, int64_t depth, int64_t outputs) {
     constexpr int ROWS = rows_of_kernel(VECTORS), WIDTH = VECTORS * LANES;
-    constexpr int64_t SLICE = 128;  // of a panel, that stays in the first-level cache
+    constexpr int64_t SLICE = 512;  // of a panel, that stays in the second-level cache
     for (int64_t panel = 0; panel < outputs; panel += WIDTH)
         for (int64_t k = 0; k < depth; k += SLICE)
             for (int64_t row = 0; row < rows; row += ROWS)

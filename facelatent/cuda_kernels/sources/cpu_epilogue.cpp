@@ -113,7 +113,7 @@ class Backward {
             for (int64_t row = first; row < last; row++) {
                 gradient_of_row(sample, n, row, sums);
                 T* gx = gx_row(n, row);
-                for (int64_t i = 0; i < in_w_ * c_; i++) gx[i] = T(gb()[i]);
+                for (int64_t i = 0; i < in_w_ * c_; i++) put(gx[i], gb()[i]);
             }
             return;
         }

@@ -9,6 +9,16 @@
 
 namespace facelatent {
 
+// Assigning a whole BFloat16 keeps compilers from making vectors of the loop around it.
+template <class T, class A>
+inline void put(T& to, A value) {
+    to = T(value);
+}
+template <class A>
+inline void put(BFloat16& to, A value) {
+    to.bits = BFloat16(float(value)).bits;
+}
+
 // What parameters and sums are kept in.
 template <class T>
 struct Accumulator {
@@ -53,7 +63,7 @@ void blur_columns(const X* const rows[4], int64_t count, Y* __restrict to) {
     using A = typename Accumulator<X>::type;
     const X *__restrict r0 = rows[0], *__restrict r1 = rows[1], *__restrict r2 = rows[2], *__restrict r3 = rows[3];
     for (int64_t i = 0; i < count; i++)
-        to[i] = Y(A(OUTER) * (A(r0[i]) + A(r3[i])) + A(INNER) * (A(r1[i]) + A(r2[i])));
+        put(to[i], A(OUTER) * (A(r0[i]) + A(r3[i])) + A(INNER) * (A(r1[i]) + A(r2[i])));
 }
 
 // rgb is filled if it is not null, y likewise; `step` is the distance of the colours.
@@ -76,7 +86,7 @@ void finish_pixels(const Sample<A>& sample, const X* x, int64_t c, int64_t w, co
             a = a > limit ? limit : a;  // in this form a NaN stays one
             a = a < -limit ? -limit : a;
             if (RGB) red += a * weights[i], green += a * weights[i + c], blue += a * weights[i + 2 * c];
-            if (Y) out[i] = T(a * style[i]);
+            if (Y) put(out[i], a * style[i]);
         }
         if (RGB) rgb[column] = red, rgb[column + step] = green, rgb[column + 2 * step] = blue;
     }
