@@ -1,4 +1,7 @@
-"""upfirdn2d and bias_act against the public operators' values and gradients, and against their definitions."""
+"""upfirdn2d and bias_act against the public operators' values and gradients, and against their definitions.
+
+Every test runs with plain PyTorch and with the CPU's compiled kernels.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,24 @@ import pytest
 import torch
 from goldens.fill import normal
 
+from facelatent import cuda_kernels
+from facelatent.errors import KernelsUnavailable
 from facelatent.stylegan_ops import bias_act, setup_filter, upfirdn2d, upsample2d
 from facelatent.stylegan_ops.bias_act import ACTIVATIONS
 
 GOLDENS = Path(__file__).parent / "goldens"
 CASES = json.loads((GOLDENS / "ops.json").read_text())
 BAR = 1e-5
+
+
+@pytest.fixture(autouse=True, params=["reference", "cpu"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "cpu":
+        try:
+            cuda_kernels.library("cpu")
+        except KernelsUnavailable as error:
+            pytest.skip(f"no kernels for the CPU: {error}")
+    monkeypatch.setenv("FACELATENT_BACKEND", request.param)
 
 
 def golden(name: str) -> torch.Tensor:

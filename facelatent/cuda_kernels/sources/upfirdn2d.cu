@@ -11,8 +11,15 @@ namespace {
 
 constexpr int64_t GRID_LIMIT = 65535;  // of the grid's y and z
 
+// Blocks on a multiprocessor at once: what registers allow without spilling, and shared memory allows at all.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+constexpr int PIXEL_BLOCKS = 2;
+#else
+constexpr int PIXEL_BLOCKS = 3;
+#endif
+
 template <typename T, int UP, int DOWN, bool PIXELS>
-__global__ void __launch_bounds__(THREADS, PIXELS ? 3 : 4)
+__global__ void __launch_bounds__(THREADS, PIXELS ? PIXEL_BLOCKS : 4)
     tiled(const __grid_constant__ TiledArguments<Accumulator<T>> a, const int groups) {
     using Kernel = Tile<T, UP, DOWN, PIXELS>;
     __shared__ typename Kernel::Cell cells[Kernel::S::CELLS];
