@@ -248,7 +248,7 @@ def test_a_cache_that_cannot_be_written(cache, sources, tmp_path, monkeypatch):
     monkeypatch.setenv("FACELATENT_CACHE", cache)
     with pytest.warns(RuntimeWarning, match="cannot be written") as seen:
         assert cuda_kernels.library("cpu").answer() == 42
-    assert len(seen) == 1
+    assert len(seen) == 1, [str(one.message) for one in seen]
     folder = store.temporary_folder()
     assert folder.parent == tmp_path
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -417,7 +417,7 @@ def test_no_compiler(sources, kernels, monkeypatch):
     with pytest.warns(RuntimeWarning, match="no C\\+\\+ compiler") as seen:
         assert chosen(None, torch.device("cpu")) == "reference"
         assert chosen("auto", torch.device("cpu")) == "reference"
-    assert len(seen) == 1
+    assert len(seen) == 1, [str(one.message) for one in seen]
     x = torch.randn(1, 2, 8, 8)
     assert upfirdn2d(x, setup_filter([1, 3, 3, 1]), up=2).shape == (1, 2, 13, 13)
     assert "no C++ compiler" in problem(chosen, "cpu", torch.device("cpu"))
@@ -483,7 +483,7 @@ def test_a_failure_is_remembered_and_told_once(sources, kernels, tmp_path, monke
     monkeypatch.setenv("CXX", str(compiler))
     with pytest.warns(RuntimeWarning, match="no such luck") as seen:
         assert [cuda_kernels.available("cpu") for _ in range(3)] == [False] * 3
-    assert len(seen) == 1
+    assert len(seen) == 1, [str(one.message) for one in seen]
     assert compiled() == 1
     assert "no such luck" in cuda_kernels.status()
 
@@ -550,7 +550,7 @@ def test_no_nvcc_but_a_gpu_runs_on_plain_pytorch(sources, kernels, monkeypatch):
     with pytest.warns(RuntimeWarning, match="no nvcc") as seen:
         assert chosen("auto", torch.device("cuda")) == "reference"
         assert chosen("auto", torch.device("cuda")) == "reference"
-    assert len(seen) == 1
+    assert len(seen) == 1, [str(one.message) for one in seen]
 
 
 @pytest.mark.parametrize("variable", ["CUDA_HOME", "CUDA_PATH"])

@@ -256,4 +256,6 @@ def _end(process: subprocess.Popen[str]) -> None:
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
-            return
+            break
+    if process.stdout is not None:
+        process.stdout.close()
