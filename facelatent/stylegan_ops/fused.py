@@ -90,8 +90,10 @@ def _layer(
     mode = Mode.UP if layer.up else Mode.SAME
     side = x.shape[2] * (2 if layer.up else 1)
     size = (len(x), layer.weight.shape[0], side, side)
-    demodulation, bias = _demodulation(layer, style, x.dtype), layer.bias.contiguous()
-    following = None if following is None else following.contiguous()
+    demodulation, noise, bias, following, rgb_weight = (
+        None if t is None else t.contiguous()
+        for t in (_demodulation(layer, style, x.dtype), noise, layer.bias, following, rgb_weight)
+    )
     y = None if following is None else _workspace.take(size, x.dtype)
     rgb = None if rgb_weight is None else torch.empty(size[0], 3, side, side)
     finish = epilogue_call(
