@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ def cases() -> Iterator[Case]:
         for batch in BATCHES:
             for dtype in (torch.float32, HALF):
                 yield Case(resolution, batch, False, dtype)
-            if resolution * batch <= 1024 or DEVICE == "cuda" and resolution * batch <= 8192:
+            if resolution * batch <= (8192 if DEVICE == "cuda" else 1024):
                 yield Case(resolution, batch, True, torch.float32)
 
 
@@ -144,7 +145,7 @@ def measure_default(generator: Generator, repeats: int, only: re.Pattern[str]) -
         ws = generator.broadcast(generator.sample_w(0)).contiguous()
     functions = {
         "forward 1024 px": drawing(generator.synthesis, ws, False),
-        "forward 512 px": drawing(lambda code: generator.synthesis(code, resolution=512), ws, False),
+        "forward 512 px": drawing(partial(generator.synthesis, resolution=512), ws, False),
         "forward + backward 1024 px": drawing(generator.synthesis, ws, True),
     }
     for name, function in functions.items():
@@ -153,7 +154,7 @@ def measure_default(generator: Generator, repeats: int, only: re.Pattern[str]) -
         plain = copy.copy(generator)
         plain.backend = "reference"
         size = 512 if "512" in name else None
-        slow = drawing(lambda code, size=size: plain.synthesis(code, resolution=size), ws, "backward" in name)
+        slow = drawing(partial(plain.synthesis, resolution=size), ws, "backward" in name)
         seconds = interleaved({"ours": function, "plain": slow}, repeats, DEVICE)
         yield {
             "case": f"{generator.name} {name}",
@@ -206,7 +207,9 @@ def main() -> None:
         rows += found
     columns = list(dict.fromkeys(key for row in rows for key in row))
     facts.pop("case")
-    publish(options.name, [{key: row.get(key) for key in columns} for row in rows], threads=torch.get_num_threads(), **facts)
+    publish(
+        options.name, [{key: row.get(key) for key in columns} for row in rows], threads=torch.get_num_threads(), **facts
+    )
 
 
 if __name__ == "__main__":

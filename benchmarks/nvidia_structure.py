@@ -59,6 +59,7 @@ class NvidiaStructure:
         self.taps = setup_filter([1, 3, 3, 1]).to(generator.device)
 
     def synthesis(self, ws: Tensor) -> Tensor:
+        """ws [n, num_ws, w_dim] -> [n, 3, resolution, resolution]."""
         styles = self.generator.styles(ws)
         network = self.generator.synthesis_network
         x = network.const.expand(len(ws), -1, -1, -1)

@@ -126,7 +126,9 @@ def packed(weight: Tensor, mode: Mode, derived: Derived, transposed: bool = Fals
     return kept
 
 
-def run(x: Tensor, packed_weight: Tensor, outputs: int, mode: Mode, finish: EpilogueCall | None = None) -> Tensor | None:
+def run(
+    x: Tensor, packed_weight: Tensor, outputs: int, mode: Mode, finish: EpilogueCall | None = None
+) -> Tensor | None:
     """Convolve x [n, inputs, h, w], channels_last, float32 or (with ``finish``) bfloat16.
 
     Returns:
@@ -158,7 +160,7 @@ class Conv3x3(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """By the same kernel, or in a form that can be differentiated again."""
         weight, back = ctx.weight, Mode.DOWN if ctx.mode == Mode.UP else Mode.SAME
         if torch.is_grad_enabled():

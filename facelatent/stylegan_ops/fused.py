@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Added under the square root of demodulation.
 EPSILON = 1e-8
-#: Below this side the weights, which the compiled convolution enlarges fourfold, take longer to read than to use; not so
-#: those of up-sampling, which it enlarges less and PyTorch convolves slowly.
+#: Below this side the weights, which the compiled convolution enlarges fourfold, take longer to read than to use. Not
+#: so those of up-sampling, which it enlarges less and PyTorch convolves slowly.
 _SMALL = 16
 #: Bytes that a thread keeps of each of its two workspaces.
 _KEPT = 256 << 20
@@ -86,7 +86,7 @@ def _layer(
     following: Tensor | None,
     rgb_weight: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """One layer in one call: x [n, inputs, h, w] -> what :func:`epilogue` returns; y lives in this thread's workspace."""
+    """One layer in one call: x [n, inputs, h, w] -> what :func:`epilogue` returns, y in this thread's workspace."""
     mode = Mode.UP if layer.up else Mode.SAME
     side = x.shape[2] * (2 if layer.up else 1)
     size = (len(x), layer.weight.shape[0], side, side)
@@ -112,7 +112,7 @@ def _convolved(x: Tensor, layer: StyledConv, compiled: bool) -> Tensor:
         return Conv3x3.apply(  # type: ignore[no-any-return, no-untyped-call]
             x, layer.weight, Mode.UP if layer.up else Mode.SAME, layer.derived
         )
-    weight = layer.weight
+    weight: Tensor = layer.weight
     if x.dtype != torch.float32:
         weight = _in_dtype(weight, x.dtype) if tuned else _kept(layer, x.dtype)
     # A transposed convolution is the true convolution of the zero-stuffed image.
@@ -162,7 +162,7 @@ def _noise(layer: StyledConv, count: int, noise: Noise) -> Tensor | None:
 
 
 class _Workspace(threading.local):
-    """Two buffers that layers write to in turn, kept for the thread's next picture: fresh pages cost more than arithmetic.
+    """Two buffers that layers write to in turn, kept for the thread's next picture, since fresh pages cost much time.
 
     What is larger than :data:`_KEPT` is not kept.
     """
