@@ -13,10 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from facelatent import cuda_kernels
-from facelatent.errors import KernelsUnavailable
+from facelatent.errors import FacelatentError, KernelsUnavailable
 from facelatent.stylegan_ops import StyleGAN2, StyleGAN2Config, fused, load_generator
 from facelatent.stylegan_ops.checkpoints.layouts import to_facelatent
 from facelatent.stylegan_ops.conv3x3 import Conv3x3, Derived, Mode, pack, run
@@ -216,6 +217,32 @@ def test_the_reference_runs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facelatent.cuda_kernels.load.library", lambda kind: pytest.fail("asked for kernels"))
     monkeypatch.setattr("facelatent.cuda_kernels.arguments.library", lambda kind: pytest.fail("asked for kernels"))
     generator.synthesis(generator.broadcast(generator.mapping(torch.randn(1, 8))))
+
+
+def test_no_samples_draw_no_pictures() -> None:
+    generator = make()
+    with torch.no_grad():
+        assert generator.synthesis(codes(generator)[:0]).shape == (0, 3, 32, 32)
+
+
+def test_compilers_and_fake_tensors_follow_the_layers() -> None:
+    generator = make(CONFIGS["wide"])
+    ws = codes(generator)
+    with torch.no_grad():
+        expected = generator.synthesis(ws)
+        compiled = torch.compile(generator.synthesis, backend="eager")
+        assert difference(compiled(ws), expected) <= 1e-5
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            assert generator.synthesis(mode.from_tensor(ws)).shape == expected.shape
+
+
+def test_tangents_are_refused_rather_than_lost() -> None:
+    generator = make()
+    ws = codes(generator)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(ws, torch.ones_like(ws))
+        with pytest.raises(FacelatentError, match="forward-mode"):
+            generator.synthesis(dual)
 
 
 # The convolution

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from facelatent import cuda_kernels
 from facelatent.stylegan_ops.epilogue import EpilogueCall
-from facelatent.stylegan_ops.launch import DTYPES, launch
+from facelatent.stylegan_ops.launch import DTYPES, launch, watched
 
 
 class Mode(IntEnum):
@@ -47,6 +47,8 @@ class Derived:
 
     def get(self, name: str, weight: Tensor, make: Callable[[], Any]) -> Any:
         """What ``make`` made of ``weight`` the first time it was asked for by ``name``."""
+        if watched(weight):  # a compiler's stand-in for a tensor: it has no values
+            return make()
         mark = (weight.data_ptr(), None if weight.is_inference() else weight._version, weight.dtype, weight.device)
         sample = _sample(weight) if weight.device.type == "cpu" else weight.new_empty(0)
         if self._seen is None or self._seen[0] != mark or not torch.equal(self._seen[1], sample):

@@ -20,7 +20,7 @@ from facelatent.cuda_kernels.arguments import stamped
 from facelatent.stylegan_ops import conv3x3
 from facelatent.stylegan_ops.conv3x3 import Conv3x3, Mode
 from facelatent.stylegan_ops.epilogue import GAIN, SLOPE, epilogue, epilogue_call, skip_add
-from facelatent.stylegan_ops.launch import DTYPES, watched
+from facelatent.stylegan_ops.launch import DTYPES, refuse_forward_mode, watched
 
 if TYPE_CHECKING:
     from facelatent.stylegan_ops.generator import Noise
@@ -42,6 +42,8 @@ def draw(network: Synthesis, styles: Styles, noise: Noise, kind: Kind) -> Tensor
     scaled = [_in_range(styles[name], block.dtype) for name, block, _ in convolutions]
     everything = (*styles.values(), *network.parameters())
     followed = watched(*everything)
+    if not followed:
+        refuse_forward_mode(*everything)
     recorded = torch.is_grad_enabled() and any(t.requires_grad for t in everything)
     x = network.const * scaled[0][:, :, None, None]
     image: Tensor | None = None
