@@ -169,9 +169,7 @@ def test_skip_add(previous: bool, clamp: float | None) -> None:
 
     torch.autograd.gradcheck(function, inputs)
     torch.autograd.gradgradcheck(function, inputs)
-    torch.library.opcheck(
-        torch.ops.facelatent.skip_add, (rgb, bias, -1.0 if clamp is None else clamp, smaller, "cpu")
-    )
+    torch.library.opcheck(torch.ops.facelatent.skip_add, (rgb, bias, -1.0 if clamp is None else clamp, smaller, "cpu"))
 
 
 def test_what_does_not_fit_is_refused() -> None:

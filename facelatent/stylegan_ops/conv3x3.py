@@ -47,10 +47,10 @@ class Derived:
 
     def get(self, name: str, weight: Tensor, make: Callable[[], Any]) -> Any:
         """What ``make`` made of ``weight`` the first time it was asked for by ``name``."""
-        if watched(weight):
+        if watched(weight):  # a compiler's stand-in for a tensor: it has no values
             return make()
         mark = (weight.data_ptr(), None if weight.is_inference() else weight._version, weight.dtype, weight.device)
-        sample = _sample(weight) if weight.device.type == "cpu" else torch.empty(0)  # a GPU would have to be waited for
+        sample = _sample(weight) if weight.device.type == "cpu" else torch.empty(0)  # of a GPU: never waited for
         if self._seen is None or self._seen[0] != mark or not torch.equal(self._seen[1], sample):
             self._seen, self._values = (mark, sample.clone()), {}
         values = self._values
@@ -128,7 +128,9 @@ def packed(weight: Tensor, mode: Mode, derived: Derived, transposed: bool = Fals
     return kept
 
 
-def run(x: Tensor, packed_weight: Tensor, outputs: int, mode: Mode, finish: EpilogueCall | None = None) -> Tensor | None:
+def run(
+    x: Tensor, packed_weight: Tensor, outputs: int, mode: Mode, finish: EpilogueCall | None = None
+) -> Tensor | None:
     """Convolve x [n, inputs, h, w], channels_last, float32 or (with ``finish``) bfloat16.
 
     Returns:
@@ -160,7 +162,7 @@ class Conv3x3(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """By the same kernel, or in a form that can be differentiated again."""
         weight, back = ctx.weight, Mode.DOWN if ctx.mode == Mode.UP else Mode.SAME
         if torch.is_grad_enabled():

@@ -45,7 +45,7 @@ def epilogue(
     want_y: bool = True,
     backend: Backend | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Finish a layer: ``a = clamp(gain * lrelu(b * demodulation + noise + bias))`` where ``b`` is ``x``, blurred or not.
+    """Finish a layer: ``a = clamp(gain * lrelu(b * demodulation + noise + bias))``, ``b`` being ``x``, blurred or not.
 
     Differentiable any number of times in every tensor.
 
@@ -76,7 +76,7 @@ def epilogue(
     tensors = (x, demodulation, noise, bias, style, rgb_weight)
     if watched(*tensors) and backend != "reference":
         y, rgb = torch.ops.facelatent.epilogue(*arguments, backend or "")
-    elif not _compiled(kind := chosen(backend, x.device), x):
+    elif (kind := _kernels(backend, x)) is None:
         y, rgb = epilogue_reference(*arguments)
     else:
         refuse_forward_mode(*tensors)
@@ -179,7 +179,7 @@ def skip_add(
     tensors = (rgb, bias, previous)
     if watched(*tensors) and backend != "reference":
         return torch.ops.facelatent.skip_add(*arguments, backend or "")  # type: ignore[no-any-return]
-    if not _compiled(kind := chosen(backend, rgb.device), rgb):
+    if (kind := _kernels(backend, rgb)) is None:
         return skip_add_reference(*arguments)
     refuse_forward_mode(*tensors)
     if differentiated(*tensors):
@@ -257,9 +257,10 @@ class SkipAddCall(ctypes.Structure):
     )
 
 
-def _compiled(kind: str, x: Tensor) -> bool:
-    """Whether there is a kernel: float16 has one on GPUs only."""
-    return kind == "cuda" or (kind == "cpu" and x.dtype != torch.float16)
+def _kernels(backend: Backend | None, x: Tensor) -> Kind | None:
+    """The kernels to use for ``x``, if there are any: float16 has some on GPUs only."""
+    kind = chosen(backend, x.device)
+    return None if kind == "reference" or (kind == "cpu" and x.dtype == torch.float16) else kind
 
 
 def epilogue_call(
@@ -281,7 +282,7 @@ def epilogue_call(
     Args:
         blur, slope, gain, clamp: as in :func:`epilogue`; a negative ``clamp`` is none.
         size: [n, c, h, w] of the result.
-        demodulation, noise, bias, style, rgb_weight: as in :func:`epilogue`, all contiguous. The caller keeps them alive.
+        demodulation, noise, bias, style, rgb_weight: as in :func:`epilogue`, contiguous; the caller keeps them alive.
         y: [n, c, h, w], dense and channels_last.
         rgb: [n, 3, h, w], contiguous.
     """
@@ -477,9 +478,9 @@ torch.library.define(
 
 @torch.library.impl("facelatent::epilogue", "CompositeExplicitAutograd")
 def _operator(x: Tensor, *arguments: Any) -> Parts:
-    kind = chosen(arguments[-1] or None, x.device)
-    if _compiled(kind, x):
-        return _forward(kind, x, *arguments[:-1])  # type: ignore[arg-type]
+    kind = _kernels(arguments[-1] or None, x)
+    if kind is not None:
+        return _forward(kind, x, *arguments[:-1])
     y, rgb = epilogue_reference(x, *arguments[:-1])
     return y.contiguous(memory_format=torch.channels_last) if y.ndim == 4 else y, rgb.contiguous()
 
@@ -492,15 +493,15 @@ def _fake(x: Tensor, blur: bool, *arguments: Any) -> Parts:
 
 @torch.library.impl("facelatent::epilogue_backward", "CompositeExplicitAutograd")
 def _backward_operator(gy: Tensor | None, grgb: Tensor | None, x: Tensor, *arguments: Any) -> Gradients:
-    *parameters, wanted, backend = arguments
-    kind = chosen(backend or None, x.device)
-    if _compiled(kind, x):
-        return _backward(kind, gy, grgb, x, *parameters, wanted)  # type: ignore[arg-type]
-    detached = [t.detach().requires_grad_() if isinstance(t, Tensor) else t for t in (x, *parameters)]
+    wanted = arguments[-2]
+    kind = _kernels(arguments[-1] or None, x)
+    if kind is not None:
+        return _backward(kind, gy, grgb, x, *arguments[:-1])
+    detached = [t.detach().requires_grad_() if isinstance(t, Tensor) else t for t in (x, *arguments[:-2])]
     with torch.enable_grad():
         found = _composed(gy, grgb, detached, (True, *wanted))
-    empty = x.new_empty(0, dtype=_parameter_dtype(x))
-    gx, *sums = (empty if g is None else g.clone(memory_format=torch.contiguous_format) for g in found)
+    nothing = x.new_empty(0, dtype=_parameter_dtype(x))
+    gx, *sums = ((nothing if g is None else g).clone(memory_format=torch.contiguous_format) for g in found)
     return gx.contiguous(memory_format=torch.channels_last), *sums  # type: ignore[return-value]
 
 
@@ -554,7 +555,8 @@ def _composed(
     gy: Tensor | None, grgb: Tensor | None, parameters: Sequence[Any], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients by autograd of the twin, which are differentiable themselves."""
-    y, rgb = epilogue_reference(*parameters, want_y=gy is not None)
+    arguments = (*parameters, gy is not None)
+    y, rgb = epilogue_reference(*arguments)
     tensors = [parameters[index] for index in (0, 2, 3, 4, 8, 9)]
     asked = [t for t, want in zip(tensors, wanted, strict=True) if want]
     results = [(part, g) for part, g in ((y, gy), (rgb, grgb)) if g is not None]
@@ -571,9 +573,9 @@ torch.library.register_autograd("facelatent::epilogue", _gradients, setup_contex
 
 @torch.library.impl("facelatent::skip_add", "CompositeExplicitAutograd")
 def _skip_add_operator(rgb: Tensor, *arguments: Any) -> Tensor:
-    kind = chosen(arguments[-1] or None, rgb.device)
-    if _compiled(kind, rgb):
-        return _skip_add(kind, rgb, *arguments[:-1])  # type: ignore[arg-type]
+    kind = _kernels(arguments[-1] or None, rgb)
+    if kind is not None:
+        return _skip_add(kind, rgb, *arguments[:-1])
     return skip_add_reference(rgb, *arguments[:-1]).contiguous()
 
 
@@ -583,7 +585,7 @@ def _skip_add_fake(rgb: Tensor, *_: Any) -> Tensor:
 
 
 def _skip_add_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    rgb, bias, ctx.clamp, previous, ctx.backend = inputs
+    rgb, bias, ctx.clamp, _, ctx.backend = inputs
     ctx.save_for_backward(*((rgb, bias) if ctx.clamp >= 0 else ()))
 
 

@@ -20,7 +20,7 @@ from facelatent.cuda_kernels.arguments import stamped
 from facelatent.stylegan_ops import conv3x3
 from facelatent.stylegan_ops.conv3x3 import Conv3x3, Mode
 from facelatent.stylegan_ops.epilogue import GAIN, SLOPE, epilogue, epilogue_call, skip_add
-from facelatent.stylegan_ops.launch import DTYPES, launch, watched
+from facelatent.stylegan_ops.launch import DTYPES, launch, refuse_forward_mode, watched
 
 if TYPE_CHECKING:
     from facelatent.stylegan_ops.generator import Noise
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Added under the square root of demodulation.
 EPSILON = 1e-8
-#: Below this side the weights, which the compiled convolution enlarges fourfold, take longer to read than to use; not so
-#: those of up-sampling, which it enlarges less and PyTorch convolves slowly.
+#: Below this side the weights, which the compiled convolution enlarges fourfold, take longer to read than to use. Not
+#: so those of up-sampling, which it enlarges less and PyTorch convolves slowly.
 _SMALL = 16
 #: Bytes that a thread keeps of each of its two workspaces.
 _KEPT = 256 << 20
@@ -42,6 +42,8 @@ def draw(network: Synthesis, styles: Styles, noise: Noise, kind: Kind) -> Tensor
     scaled = [_in_range(styles[name], block.dtype) for name, block, _ in convolutions]
     everything = (*styles.values(), *network.parameters())
     followed = watched(*everything)
+    if not followed:
+        refuse_forward_mode(*everything)
     recorded = torch.is_grad_enabled() and any(t.requires_grad for t in everything)
     x = network.const * scaled[0][:, :, None, None]
     image: Tensor | None = None
@@ -91,12 +93,14 @@ def _layer(
     following: Tensor | None,
     rgb_weight: Tensor | None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """One layer in one call: x [n, inputs, h, w] -> what :func:`epilogue` returns; y lives in this thread's workspace."""
+    """One layer in one call: x [n, inputs, h, w] -> what :func:`epilogue` returns, y in this thread's workspace."""
     mode = Mode.UP if layer.up else Mode.SAME
     side = x.shape[2] * (2 if layer.up else 1)
     size = (len(x), layer.weight.shape[0], side, side)
-    demodulation, bias = _demodulation(layer, style, x.dtype), layer.bias.contiguous()
-    following = None if following is None else following.contiguous()
+    demodulation, noise, bias, following, rgb_weight = (
+        None if t is None else t.contiguous()
+        for t in (_demodulation(layer, style, x.dtype), noise, layer.bias, following, rgb_weight)
+    )
     y = None if following is None else _workspace.take(size, x.dtype)
     rgb = None if rgb_weight is None else torch.empty(size[0], 3, side, side)
     finish = epilogue_call(
@@ -153,7 +157,7 @@ def _convolved(x: Tensor, layer: StyledConv, compiled: bool) -> Tensor:
         return Conv3x3.apply(  # type: ignore[no-any-return, no-untyped-call]
             x, layer.weight, Mode.UP if layer.up else Mode.SAME, layer.derived
         )
-    weight = layer.weight
+    weight: Tensor = layer.weight
     if x.is_cuda and not tuned:
         return _convolved_on_gpu(x, layer)
     if x.dtype != torch.float32:
@@ -216,7 +220,7 @@ def _noise(layer: StyledConv, count: int, noise: Noise) -> Tensor | None:
 
 
 class _Workspace(threading.local):
-    """Two buffers that layers write to in turn, kept for the thread's next picture: fresh pages cost more than arithmetic.
+    """Two buffers that layers write to in turn, kept for the thread's next picture, since fresh pages cost much time.
 
     What is larger than :data:`_KEPT` is not kept.
     """

@@ -254,9 +254,9 @@ class Synthesis(nn.Module):
         return draw(self, styles, noise, kind)
 
     def _compiled(self, styles: Styles) -> bool:
-        """Whether there are kernels for these dtypes: none for float16 on the CPU, none for float64."""
+        """Whether there are kernels for these: none for float16 on the CPU, none for float64, none for no samples."""
         half = self.const.device.type == "cpu" and any(block.dtype == torch.float16 for _, block in self.resolutions())
-        return not half and all(t.dtype == torch.float32 for t in (self.const, *styles.values()))
+        return not half and all(t.dtype == torch.float32 and len(t) for t in (self.const, *styles.values()))
 
     def _reference(self, styles: Styles, noise: Noise) -> Tensor:
         x = self.const.expand(len(styles["b4.conv1"]), -1, -1, -1)
