@@ -58,12 +58,12 @@ ACTIVATIONS: dict[str, Activation] = {
     "elu": Activation(
         lambda x, _: F.elu(x),
         lambda x, _: torch.where(x <= 0, x.clamp(max=0).exp(), 1.0),
-        lambda x, _: torch.where(x <= 0, x.clamp(max=0).exp(), 0.0),
+        lambda x, _: torch.where(x < 0, x.clamp(max=0).exp(), 0.0),
     ),
     "selu": Activation(
         lambda x, _: F.selu(x),
         lambda x, _: _SELU_SCALE * torch.where(x <= 0, _SELU_ALPHA * x.clamp(max=0).exp(), 1.0),
-        lambda x, _: _SELU_SCALE * torch.where(x <= 0, _SELU_ALPHA * x.clamp(max=0).exp(), 0.0),
+        lambda x, _: _SELU_SCALE * torch.where(x < 0, _SELU_ALPHA * x.clamp(max=0).exp(), 0.0),
     ),
     "softplus": Activation(
         lambda x, _: F.softplus(x),
