@@ -415,7 +415,7 @@ def _backward(
 
 
 def _launch_in_parts(call: EpilogueBackwardCall, x: Tensor, sums: list[Tensor]) -> None:
-    """Launch on a GPU, whose kernel leaves the sums over pixels in parts: one for each block, added in a fixed order."""
+    """Launch on a GPU, whose kernel leaves the sums over pixels in parts, one for each block; order is fixed."""
     n, c, h, w = call.n, call.c, call.h, call.w
     unblurred = x.new_empty(n * h * w * c if call.blur else 0)
     call.unblurred = _pointer(unblurred)
