@@ -36,6 +36,7 @@ class Generator(nn.Module):
         w_std: [w_dim] standard deviation of each coordinate of w.
         w_components: [w_dim, w_dim] principal components of w, one a row, by falling variance.
         w_scales: [w_dim] standard deviation of w along each component.
+        backend: which implementation draws; see :func:`~facelatent.stylegan_ops.backend.chosen`.
     """
 
     w_avg: Tensor
