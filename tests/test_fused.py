@@ -219,6 +219,15 @@ def test_the_reference_runs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     generator.synthesis(generator.broadcast(generator.mapping(torch.randn(1, 8))))
 
 
+def test_without_kernels_plain_pytorch_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = make()
+    with torch.no_grad():
+        expected = both(generator, codes(generator))[1]
+        generator.backend = None
+        monkeypatch.setattr(cuda_kernels, "available", lambda kind: False)
+        assert torch.equal(generator.synthesis(codes(generator)), expected)
+
+
 def test_no_samples_draw_no_pictures() -> None:
     generator = make()
     with torch.no_grad():
