@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from facelatent.stylegan_ops import StyleGAN2, StyleGAN2Config, bias_act, channels_for, upfirdn2d, upsample2d
 from facelatent.stylegan_ops.cuda_graph import Captured
-from facelatent.stylegan_ops.stylegan2 import HALF_CLAMP, StyledConv
+from facelatent.stylegan_ops.stylegan2 import HALF_CLAMP
+from facelatent.stylegan_ops.stylegan2_network import StyledConv
 
 #: Microseconds a picture that the arithmetic and the bytes of an H200 allow in float16, by resolution and batch.
 PAPER_FLOOR = {(1024, 1): 245, (1024, 8): 241, (1024, 32): 241, (256, 1): 125, (256, 8): 122, (256, 32): 122}

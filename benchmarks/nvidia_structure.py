@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facelatent.stylegan_ops import StyleGAN2, setup_filter, upfirdn2d, upsample2d
-from facelatent.stylegan_ops.stylegan2 import StyledConv, ToRGB
+from facelatent.stylegan_ops.stylegan2_network import StyledConv, ToRGB
 
 
 def modulated(x: Tensor, weight: Tensor, style: Tensor, demodulate: bool, up: bool, taps: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from facelatent.cuda_kernels import arguments, load
 from facelatent.cuda_kernels.store import SOURCES
-from facelatent.stylegan_ops import StyleGAN2, StyleGAN2Config, fused, stylegan2
+from facelatent.stylegan_ops import StyleGAN2, StyleGAN2Config, stylegan2, stylegan2_fused
 from facelatent.stylegan_ops import epilogue as module
 from facelatent.stylegan_ops.epilogue import epilogue, skip_add
 from facelatent.stylegan_ops.generator import Noise
@@ -60,7 +60,7 @@ def emulated(compiled: Compile, library: ctypes.CDLL, monkeypatch: pytest.Monkey
         arguments.launch("cuda", name, arguments.stamped(call))
 
     monkeypatch.setitem(load._outcomes, "cuda", library)
-    for user in (module, fused):
+    for user in (module, stylegan2_fused):
         monkeypatch.setattr(user, "launch", launch)
     for user in (module, stylegan2):
         monkeypatch.setattr(user, "chosen", lambda backend, device: backend or "reference")

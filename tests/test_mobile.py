@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from facelatent.errors import FacelatentError, UnsupportedCheckpoint
 from facelatent.stylegan_ops import Generator, MobileStyleGAN, inverse_haar, load_generator, save_generator
-from facelatent.stylegan_ops.mobile import StyledLayer, read_random_face
+from facelatent.stylegan_ops.mobile import read_random_face
+from facelatent.stylegan_ops.mobile_network import StyledLayer
 from facelatent.stylegan_ops.openvino_ir import OpenVinoIR
 
 

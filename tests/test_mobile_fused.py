@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from facelatent import cuda_kernels
 from facelatent.stylegan_ops import Generator, MobileStyleGAN, mobile_fused
-from facelatent.stylegan_ops.mobile import StyledLayer
+from facelatent.stylegan_ops.mobile_network import StyledLayer
 
 #: Channel counts that fill vectors, that do not, an odd last one, and a single block.
 CHANNELS = [(32, 32, 32, 32), (20, 12, 24, 7), (128, 272, 64), (64, 40)]

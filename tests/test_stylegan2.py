@@ -17,7 +17,7 @@ from facelatent.stylegan_ops import MobileStyleGAN, StyleGAN2, StyleGAN2Config, 
 from facelatent.stylegan_ops import generator as generator_module
 from facelatent.stylegan_ops.backend import Backend
 from facelatent.stylegan_ops.checkpoints.layouts import Layout, config_from_shapes, rows, to_facelatent
-from facelatent.stylegan_ops.stylegan2 import modulated_conv2d
+from facelatent.stylegan_ops.stylegan2_network import modulated_conv2d
 from facelatent.stylegan_ops.upfirdn2d import setup_filter
 
 GOLDENS = Path(__file__).parent / "goldens"

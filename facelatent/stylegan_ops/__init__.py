@@ -2,7 +2,8 @@
 
 from facelatent.stylegan_ops.bias_act import bias_act
 from facelatent.stylegan_ops.generator import Generator, Noise, same_w_space
-from facelatent.stylegan_ops.mobile import MobileStyleGAN, inverse_haar
+from facelatent.stylegan_ops.mobile import MobileStyleGAN
+from facelatent.stylegan_ops.mobile_network import inverse_haar
 from facelatent.stylegan_ops.registry import (
     DEFAULT_GENERATOR,
     import_generator,
@@ -10,7 +11,8 @@ from facelatent.stylegan_ops.registry import (
     load_generator,
     save_generator,
 )
-from facelatent.stylegan_ops.stylegan2 import StyleGAN2, StyleGAN2Config, channels_for
+from facelatent.stylegan_ops.stylegan2 import StyleGAN2
+from facelatent.stylegan_ops.stylegan2_network import StyleGAN2Config, channels_for
 from facelatent.stylegan_ops.upfirdn2d import setup_filter, upfirdn2d, upsample2d
 
 __all__ = [

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,7 @@ from torch import Tensor
 from facelatent import cuda_kernels
 from facelatent.cuda_kernels.arguments import launch, stamped
 from facelatent.stylegan_ops.backend import chosen
-
-if TYPE_CHECKING:
-    from facelatent.stylegan_ops.mobile import MobileStyleGAN
+from facelatent.stylegan_ops.mobile_network import MobileNetwork
 
 # As in sources/mobile.h.
 _MOST_BLOCKS = 12
@@ -53,7 +51,7 @@ class _Arguments(ctypes.Structure):
     ]
 
 
-def fits(generator: MobileStyleGAN, x: Tensor, noise_maps: Sequence[Tensor | None]) -> bool:
+def fits(generator: MobileNetwork, x: Tensor, noise_maps: Sequence[Tensor | None]) -> bool:
     """Whether :func:`draw` can replace ``generator.draw`` for the first layer's result ``x``."""
     if chosen(generator.backend, x.device) != "cpu" or x.dtype != torch.float32 or len(x) == 0:
         return False
@@ -67,9 +65,9 @@ def fits(generator: MobileStyleGAN, x: Tensor, noise_maps: Sequence[Tensor | Non
 
 
 def draw(
-    generator: MobileStyleGAN, x: Tensor, styles: Tensor, noise_maps: Sequence[Tensor | None], bands: int
+    generator: MobileNetwork, x: Tensor, styles: Tensor, noise_maps: Sequence[Tensor | None], bands: int
 ) -> Tensor:
-    """The blocks and the image head; see ``MobileStyleGAN.draw``.
+    """The blocks and the image head; see ``MobileNetwork.draw``.
 
     Args:
         generator: whose weights to use; see :func:`fits`.
@@ -88,7 +86,7 @@ def draw(
 class _Call:
     """What one drawing needs besides its differentiable inputs."""
 
-    def __init__(self, generator: MobileStyleGAN, noise_maps: Sequence[Tensor | None], bands: int) -> None:
+    def __init__(self, generator: MobileNetwork, noise_maps: Sequence[Tensor | None], bands: int) -> None:
         self.generator = generator
         self.noise_maps = noise_maps
         self.bands = bands
@@ -160,7 +158,7 @@ class _Draw(torch.autograd.Function):
         return grad_x, grad_styles, None
 
 
-def _weights(generator: MobileStyleGAN, noise_maps: Sequence[Tensor | None]) -> Iterator[Tensor]:
+def _weights(generator: MobileNetwork, noise_maps: Sequence[Tensor | None]) -> Iterator[Tensor]:
     for layer, noise_map in zip(generator.layers(), noise_maps, strict=True):
         assert layer.depthwise is not None
         yield from (layer.depthwise, layer.weight, layer.bias)

@@ -23,7 +23,7 @@ from facelatent.stylegan_ops.checkpoints.layouts import (
     rows,
 )
 from facelatent.stylegan_ops.mobile import MobileStyleGAN
-from facelatent.stylegan_ops.stylegan2 import StyleGAN2Config
+from facelatent.stylegan_ops.stylegan2_network import StyleGAN2Config
 
 _STATISTICS = ("w_avg", "w_std", "w_components", "w_scales")
 #: What the metadata of a MobileStyleGAN may claim.

@@ -1,6 +1,6 @@
 """StyleGAN2's synthesis with all that follows a convolution in one pass, by compiled kernels.
 
-The picture is that of :meth:`Synthesis.forward`, computed in another order: each layer's style multiplies the output of
+The picture is that of :class:`Synthesis`, computed in another order: each layer's style multiplies the output of
 the layer before it, and demodulation comes from sums of squared weights, so that weights are the same for all samples
 and are prepared once.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,19 +19,23 @@ from facelatent.cuda_kernels.arguments import stamped
 from facelatent.stylegan_ops import conv3x3
 from facelatent.stylegan_ops.conv3x3 import Conv3x3, Mode
 from facelatent.stylegan_ops.epilogue import GAIN, SLOPE, epilogue, epilogue_call, skip_add
+from facelatent.stylegan_ops.generator import Noise
 from facelatent.stylegan_ops.launch import DTYPES, launch, refuse_forward_mode, watched
+from facelatent.stylegan_ops.stylegan2_network import EPSILON, StyledConv, Styles, Synthesis
 
-if TYPE_CHECKING:
-    from facelatent.stylegan_ops.generator import Noise
-    from facelatent.stylegan_ops.stylegan2 import StyledConv, Styles, Synthesis
-
-#: Added under the square root of demodulation.
-EPSILON = 1e-8
 #: Below this side the weights, which the compiled convolution enlarges fourfold, take longer to read than to use. Not
 #: so those of up-sampling, which it enlarges less and PyTorch convolves slowly.
 _SMALL = 16
 #: Bytes that a thread keeps of each of its two workspaces.
 _KEPT = 256 << 20
+
+
+def fits(network: Synthesis, styles: Styles) -> bool:
+    """Whether there are kernels for these: none for float16 on the CPU, none for float64, none for no samples."""
+    half = network.const.device.type == "cpu" and any(
+        block.dtype == torch.float16 for _, block in network.resolutions()
+    )
+    return not half and all(t.dtype == torch.float32 and len(t) for t in (network.const, *styles.values()))
 
 
 def draw(network: Synthesis, styles: Styles, noise: Noise, kind: Kind) -> Tensor:

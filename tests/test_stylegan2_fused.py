@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from facelatent import cuda_kernels
 from facelatent.errors import FacelatentError, KernelsUnavailable
-from facelatent.stylegan_ops import StyleGAN2, StyleGAN2Config, fused, load_generator
+from facelatent.stylegan_ops import StyleGAN2, StyleGAN2Config, load_generator, stylegan2_fused
 from facelatent.stylegan_ops.checkpoints.layouts import to_facelatent
 from facelatent.stylegan_ops.conv3x3 import Conv3x3, Derived, Mode, pack, run
 
@@ -172,13 +172,13 @@ def test_threads_draw_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_pictures_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_KEPT", 4096)
-    monkeypatch.setattr(fused, "_workspace", fused._Workspace())
+    monkeypatch.setattr(stylegan2_fused, "_KEPT", 4096)
+    monkeypatch.setattr(stylegan2_fused, "_workspace", stylegan2_fused._Workspace())
     generator = make(CONFIGS["wide"])
     with torch.no_grad():
         found, expected = both(generator, codes(generator))
     assert difference(found, expected) <= 1e-5
-    assert all(len(buffer) <= 4096 for buffer in fused._workspace._buffers)
+    assert all(len(buffer) <= 4096 for buffer in stylegan2_fused._workspace._buffers)
 
 
 def test_inference_mode_and_gradients_take_turns() -> None:
