@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from facelatent.cuda_kernels.arguments import DTYPES
-from facelatent.cuda_kernels.build import SOURCES
+from facelatent.cuda_kernels.store import SOURCES
 from facelatent.stylegan_ops import bias_act, upfirdn2d
 from facelatent.stylegan_ops.bias_act import ACTIVATIONS
 
