@@ -28,7 +28,7 @@ json_option = click.option(
 )
 
 # facelatent.inversion.METHODS, which would import torch; a test compares them.
-_METHODS = ("encoder", "encoder+optimize", "encoder+optimize+tune", "optimize", "optimize+tune")
+METHODS = ("encoder", "encoder+optimize", "encoder+optimize+tune", "optimize", "optimize+tune")
 _recipe_options = (
     click.option(
         "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the inversion."
@@ -47,7 +47,7 @@ _recipe_options = (
     ),
     click.option(
         "--method",
-        type=click.Choice(_METHODS),
+        type=click.Choice(METHODS),
         help="How photos are inverted.  [default: optimize+tune; with an encoder, encoder+optimize+tune]",
     ),
 )

@@ -72,9 +72,9 @@ def invert(
 ) -> None:
     """Find the latent code of the face in PHOTO and keep it.
 
-    First the code whose picture is nearest is looked for, then the generator is tuned to the face, and what that changed
-    is kept with the code. Takes about three minutes on two CPU cores; --time-limit 60 is a good start, --method optimize
-    leaves the generator alone. Edits of the same photo use the kept code. Of a FOLDER all pictures
+    First the code whose picture is nearest is looked for, then the generator is tuned to the face, and what that
+    changed is kept with the code. Takes about three minutes on two CPU cores; --time-limit 60 is a good start, and
+    --method optimize leaves the generator alone. Edits of the same photo use the kept code. Of a FOLDER all pictures
     are inverted (not those of folders in it); run again, only those that are not done yet. Failures are listed at the
     end.
 
@@ -131,7 +131,9 @@ def _save_preview(
         save_photo(paste_edit(opened.image, latent, generator).image, preview, opened)
     else:
         crop = photo_crop(photo, generator.resolution, options["face"], options["aligned"])
-        save_image(strip([crop, draw(latent.generator_for(generator), latent.ws)[0]], ["photo", "inverted"], 512), preview)
+        save_image(
+            strip([crop, draw(latent.generator_for(generator), latent.ws)[0]], ["photo", "inverted"], 512), preview
+        )
 
 
 def _invert_all(photos: tuple[Path, ...], out: Path | None, overwrite: bool, options: dict[str, Any]) -> None:

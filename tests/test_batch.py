@@ -410,7 +410,7 @@ def test_interrupted(folder: Path, tiny_generator_file: Path) -> None:
         picture(folder / "photos" / f"{number:02d}.png", number)
     code = (
         "import time\n"
-        "import facelatent.inversion.optimize as optimize\n"
+        "import facelatent.inversion.methods as methods\n"
         "def slow(square, generator, *rest):\n"
         "    time.sleep(0.3)\n"
         "    return generator.w_avg.expand(1, generator.num_ws, -1).clone()\n"

@@ -28,7 +28,7 @@ from facelatent.cli import main
 from facelatent.cuda_kernels import toolchain
 from facelatent.editor import draw
 from facelatent.files import sha256_of
-from facelatent.inversion import METHODS, OptimizeSettings, Recipe, TuneSettings, alignment
+from facelatent.inversion import OptimizeSettings, Recipe, TuneSettings, alignment
 from facelatent.inversion.perceptual import load_lpips
 from facelatent.latent import Latent
 from facelatent.stylegan_ops import MobileStyleGAN, save_generator
@@ -354,7 +354,19 @@ def test_faces_to_choose_from(folder: Path, asset: Callable[[str], Path], tiny: 
     left, right = (
         Latent.load(folder / f"{face}.safetensors")
         for face in (1, 2)
-        if worked("invert", "group.png", "--face", str(face), "-o", f"{face}.safetensors", "--steps", "2", "--tune-steps", "1", *tiny)
+        if worked(
+            "invert",
+            "group.png",
+            "--face",
+            str(face),
+            "-o",
+            f"{face}.safetensors",
+            "--steps",
+            "2",
+            "--tune-steps",
+            "1",
+            *tiny,
+        )
     )
     centres = sorted(float(np.mean(one.quad, 0)[0]) for one in (left, right))
     assert centres == pytest.approx([126, 386], abs=12)

@@ -52,7 +52,9 @@ def redrawn(generator: MobileStyleGAN, ws: Tensor) -> Tensor:
 def test_own_sample_is_found_again(tiny_generator: MobileStyleGAN, own_face: Image.Image) -> None:
     target = to_tensor(own_face)
     mean = redrawn(tiny_generator, tiny_generator.broadcast(tiny_generator.w_avg[None]))
-    latent = invert(own_face, tiny_generator, method="optimize", aligned=True, settings=OptimizeSettings(w_steps=15, ws_steps=20))
+    latent = invert(
+        own_face, tiny_generator, method="optimize", aligned=True, settings=OptimizeSettings(w_steps=15, ws_steps=20)
+    )
     assert latent.ws.shape == (1, 8, 512)
     before, after = reconstruction_metrics(target, mean), latent.metrics
     assert after["lpips_vgg"] < before["lpips_vgg"] / 2
@@ -68,7 +70,9 @@ def test_equal_settings_give_equal_codes(tiny_generator: MobileStyleGAN, own_fac
     first, again = (invert(own_face, tiny_generator, method="optimize", aligned=True, settings=SHORT) for _ in range(2))
     assert torch.equal(first.ws, again.ws)
     assert first.metrics == again.metrics
-    longer = invert(own_face, tiny_generator, method="optimize", aligned=True, settings=dataclasses.replace(SHORT, ws_steps=4))
+    longer = invert(
+        own_face, tiny_generator, method="optimize", aligned=True, settings=dataclasses.replace(SHORT, ws_steps=4)
+    )
     assert not torch.equal(first.ws, longer.ws)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -49,8 +49,8 @@ class Recipe:
     """
 
     method: str | None = None
-    optimize: OptimizeSettings = OptimizeSettings()
-    tune: TuneSettings = TuneSettings()
+    optimize: OptimizeSettings = field(default_factory=OptimizeSettings)
+    tune: TuneSettings = field(default_factory=TuneSettings)
     encoder: Encoder | None = None
     time_limit: float | None = None
 
