@@ -33,10 +33,13 @@ _recipe_options = (
     click.option(
         "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the inversion."
     ),
-    click.option("--tune-steps", type=click.IntRange(1), help="Most tuning steps.  [default: STEPS]"),
-    click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 250]"),
+    click.option("--tune-steps", type=click.IntRange(1), help="Most tuning steps.  [default: 150]"),
+    click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 250, before tuning 120]"),
     click.option(
-        "--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="About how long it may take."
+        "--time-limit",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="About how long an inversion may take.",
     ),
     click.option(
         "--encoder",
@@ -77,14 +80,16 @@ def chosen_recipe(options: dict[str, Any]) -> Recipe | None:
     if options["seed"] == 0 and all(options[name] is None for name in names):
         return None
     from facelatent.inversion import OptimizeSettings, Recipe, TuneSettings, load_encoder
+    from facelatent.inversion.methods import STEPS_BEFORE_TUNING
 
     method, file, seed = options["method"], options["encoder_file"], options["seed"]
     if method and file and "encoder" not in method:
         raise click.UsageError(f"--method {method} uses no encoder: leave out --encoder")
+    tuned = method is None or "tune" in method
     tuning = {} if options["tune_steps"] is None else {"steps": options["tune_steps"]}
     return Recipe(
         method,
-        OptimizeSettings.with_steps(options["steps"], seed),
+        OptimizeSettings.with_steps(options["steps"] or (STEPS_BEFORE_TUNING if tuned else None), seed),
         TuneSettings(**tuning, seed=seed),
         load_encoder(file) if file else None,
         options["time_limit"],

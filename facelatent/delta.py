@@ -15,6 +15,8 @@ from facelatent.stylegan_ops import Generator
 _DEPTHWISE, _NOISE = 0.1, 0.2
 #: Parts of names of what is never tuned: what w is made of, and what is made of w.
 _FIXED = ("mapping_network.", "affine.", ".up.", "to_img.", "noise_strength")
+#: How the names of the 4 px layers begin: half of all weights, and no detail.
+_FIRST = ("conv1.", "synthesis_network.blocks.0.")
 
 
 def unit(name: str, weight: Tensor) -> Tensor:
@@ -50,12 +52,10 @@ def tunable(generator: Generator, largest_noise: int | None = None) -> list[str]
     """
     names = []
     for name, weight in generator.state_dict().items():
-        if name.startswith("w_") or name.endswith("const") or any(part in name for part in _FIXED):
-            continue
-        noise = name.endswith("noise")
-        if noise and largest_noise is not None and weight.shape[-1] > largest_noise:
-            continue
-        names.append(name)
+        fixed = name.startswith(("w_", *_FIRST)) or name.endswith("const") or any(part in name for part in _FIXED)
+        too_large = name.endswith("noise") and largest_noise is not None and weight.shape[-1] > largest_noise
+        if not fixed and not too_large:
+            names.append(name)
     return names
 
 

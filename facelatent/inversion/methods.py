@@ -28,6 +28,9 @@ from facelatent.stylegan_ops import Generator
 #: From the fastest to the most faithful; what stands before a plus is the start of what stands behind it.
 METHODS = ("encoder", "encoder+optimize", "encoder+optimize+tune", "optimize", "optimize+tune")
 
+#: Steps of optimisation where tuning follows: it makes up for the rest in less time.
+STEPS_BEFORE_TUNING = 120
+
 #: The share of a time limit that optimisation gets if tuning follows.
 _OPTIMIZE_SHARE = 0.4
 #: Seconds of a time limit that are kept for measuring the result.
@@ -41,15 +44,16 @@ class Recipe:
     Attributes:
         method: one of :data:`METHODS`; None for ``encoder+optimize+tune`` if there is an encoder, else
             ``optimize+tune``.
-        optimize: settings of the optimisation.
+        optimize: settings of the optimisation; None for the defaults, with :data:`STEPS_BEFORE_TUNING` steps if tuning
+            follows.
         tune: settings of the tuning.
         encoder: where methods with ``encoder`` start; None for :func:`default_encoder`.
-        time_limit: seconds that an inversion may take, about; both schedules are fitted to it. The result then depends
-            on the machine. None for as long as the steps take.
+        time_limit: seconds that an inversion may take, about; schedules are shortened to fit. The result then depends on
+            the machine. None for as long as the steps take.
     """
 
     method: str | None = None
-    optimize: OptimizeSettings = field(default_factory=OptimizeSettings)
+    optimize: OptimizeSettings | None = None
     tune: TuneSettings = field(default_factory=TuneSettings)
     encoder: Encoder | None = None
     time_limit: float | None = None
@@ -70,6 +74,13 @@ class Recipe:
             raise ValueError(f"unknown inversion method {self.method!r}; known: {', '.join(METHODS)}")
         return self.method
 
+    def settings_for(self, generator: Generator) -> OptimizeSettings:
+        """The optimisation's settings that are used with ``generator``."""
+        if self.optimize is not None:
+            return self.optimize
+        tuned = "tune" in self.method_for(generator)
+        return OptimizeSettings.with_steps(STEPS_BEFORE_TUNING if tuned else None)
+
     def described(self, generator: Generator) -> dict[str, Any]:
         """What a latent records, so that the same recipe is known again: only what the method uses."""
         method = self.method_for(generator)
@@ -78,7 +89,7 @@ class Recipe:
             encoder = self.encoder_for(generator)
             record["encoder"] = None if encoder is None else encoder.name
         if "optimize" in method:
-            record["settings"] = asdict(self.optimize)
+            record["settings"] = asdict(self.settings_for(generator))
         if "tune" in method:
             record["tuning"] = asdict(self.tune)
         return record
@@ -130,7 +141,7 @@ def invert(
         FacelatentError: the method needs an encoder, and there is none.
         ValueError: unknown method.
     """
-    recipe = Recipe(method, settings or OptimizeSettings(), tune_settings or TuneSettings(), encoder, time_limit)
+    recipe = Recipe(method, settings, tune_settings or TuneSettings(), encoder, time_limit)
     return invert_with(recipe, image, generator, aligned, face, photo_sha256, source, progress)
 
 
@@ -197,6 +208,6 @@ def _found(
         seconds = left()
         if seconds is not None and "tune" in method:
             seconds *= _OPTIMIZE_SHARE
-        ws = optimize(square, generator, recipe.optimize, progress, ws, seconds)
+        ws = optimize(square, generator, recipe.settings_for(generator), progress, ws, seconds)
     assert ws is not None
     return ws, tune(generator, ws, square, recipe.tune, progress, left()) if "tune" in method else None
