@@ -378,7 +378,7 @@ def test_commands_draw_with_the_tuned_generator(
     latent = Latent.load(tmp_path / "me.latent.safetensors")
     assert latent.delta is not None
     # A tuning that nobody could miss.
-    bold = {name: (value.float() + 0.3).half() for name, value in latent.delta.tensors.items()}
+    bold = {name: (value.float() + 1).half() for name, value in latent.delta.tensors.items()}
     bold_delta = GeneratorDelta(bold, latent.fingerprint)
     latent = Latent(**{**vars(latent), "delta": bold_delta})
     latent.save(tmp_path / "me.latent.safetensors")
@@ -396,7 +396,12 @@ def test_commands_draw_with_the_tuned_generator(
         *("animate", photo, "--aligned", "--attr", grin, "--from", "0", "--to", "0.001", "--frames", "2"),
         *("--size", "64", "-o", tmp_path / "a.webp", *tiny),
     )
-    assert np.abs(pixels(tmp_path / "a.webp") - np.asarray(tuned)).mean() < 3
+    # The animation is lossy, in colours most of all.
+    frame, *wanted = (
+        np.asarray(one.convert("L"), np.float64) for one in (Image.open(tmp_path / "a.webp"), tuned, plain)
+    )
+    near, far = (np.abs(frame - one).mean() for one in wanted)
+    assert near < far / 2
     pasted = paste_edit(Image.open(photo), latent, tiny_generator).image
     against = paste_edit(Image.open(photo), Latent(**{**vars(latent), "delta": None}), tiny_generator).image
     assert np.abs(np.asarray(pasted, np.float64) - np.asarray(against)).mean() > 0.5

@@ -48,7 +48,7 @@ class Recipe:
             follows.
         tune: settings of the tuning.
         encoder: where methods with ``encoder`` start; None for :func:`default_encoder`.
-        time_limit: seconds that an inversion may take, about; schedules are shortened to fit. The result then depends on
+        time_limit: seconds that an inversion may take, about; schedules are shortened to fit, and the result depends on
             the machine. None for as long as the steps take.
     """
 
