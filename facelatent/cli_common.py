@@ -33,7 +33,7 @@ _recipe_options = (
     click.option(
         "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the inversion."
     ),
-    click.option("--tune-steps", type=click.IntRange(1), help="Most tuning steps.  [default: 150]"),
+    click.option("--tune-steps", type=click.IntRange(1), help="Most tuning steps.  [default: 200]"),
     click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 250, before tuning 120]"),
     click.option(
         "--time-limit",

@@ -39,8 +39,8 @@ class TuneSettings:
         seed: of the places of the pieces.
     """
 
-    steps: int = 150
-    learning_rate: float = 0.02
+    steps: int = 200
+    learning_rate: float = 0.015
     lpips_weight: float = 1.0
     crop_weight: float = 0.5
     crop_every: int = 2
