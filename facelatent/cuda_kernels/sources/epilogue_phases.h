@@ -414,7 +414,7 @@ struct Backward {
     using R = Real<T>;
     static constexpr int WIDTH = WIDTH_, PIXELS = 1, VALUES = 1;
     static constexpr bool TOTALS = true;
-    static constexpr int BLOCKS = BLUR && sizeof(T) == sizeof(float) ? 2 : 3;
+    static constexpr int BLOCKS = BLUR ? 2 : 3;
     using Sums = LaneSums<R, VALUES, PIXELS>;
 
     Place at;
