@@ -8,8 +8,8 @@
 work best near 0. ``full`` is the mean LPIPS (AlexNet) of nine 256 px pieces of the 1024 px picture around the face.
 ``mirrored`` is the identity distance of the mirrored pictures, which no loss has seen.
 
-``--edits`` pushes smile, age and yaw to -2 and +2 and compares the change of their scores with that on the same number
-of faces that the untouched generator draws.
+``--edits`` pushes smile, age and yaw from -2 to +2 and compares the change of their scores with that of the same
+generated faces at the codes that they were drawn from.
 """
 
 from __future__ import annotations
@@ -59,8 +59,6 @@ SEEDS = {
 }
 #: Attribute -> the score that it is meant to change.
 SCORES = {"smile": "happy", "age": "age", "yaw": "yaw"}
-#: Faces of the untouched generator that edits are compared with.
-REFERENCE_SEEDS = range(100_000, 100_010)
 STRENGTH = 2.0
 
 
@@ -95,7 +93,7 @@ def main() -> None:
         save_image(grid(pictures, [["photo", "found"]] * len(pictures), 512), options.sheet)
     facts = {key: str(value) for key, value in recipe.items()}
     if options.edits:
-        facts["edits"] = edited(list(latents.values()), generator)
+        facts["edits"] = edited(latents, generator)
     publish(options.name, rows, **facts, resolution="metrics at 256 px; full at 1024 px")
 
 
@@ -155,12 +153,17 @@ def pieces(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def edited(latents: list[Latent], generator: Generator) -> dict[str, Any]:
-    """Mean change of each score from -STRENGTH to STRENGTH: of these latents, and of the generator's own faces."""
-    own = [generator.broadcast(generator.sample_w(seed, 0.7)) for seed in REFERENCE_SEEDS]
+def edited(latents: dict[str, Latent], generator: Generator) -> dict[str, Any]:
+    """Change of each score from -STRENGTH to STRENGTH, of generated faces: own codes, found ones, these untuned.
+
+    ``share`` is that of the found latents over that of their own codes, of the means over faces where both are known.
+    """
+    names = [name for name in latents if name in SEEDS]
+    found = [latents[name] for name in names]
     cases = {
-        "reference": [(generator, ws) for ws in own],
-        "latents": [(latent.generator_for(generator), latent.ws) for latent in latents],
+        "own": [(generator, generator.broadcast(generator.sample_w(SEEDS[name]))) for name in names],
+        "untuned": [(generator, latent.ws) for latent in found],
+        "found": [(latent.generator_for(generator), latent.ws) for latent in found],
     }
     result: dict[str, Any] = {}
     for attribute, score in SCORES.items():
@@ -173,9 +176,10 @@ def edited(latents: list[Latent], generator: Generator) -> dict[str, Any]:
                 codes = [AttributeEdit(boundary, alpha).apply(ws, generator) for _, ws in faces]
                 images = [one.synthesis(ws, resolution=256) for (one, _), ws in zip(faces, codes, strict=True)]
                 ends.append(score_faces(torch.cat(images), scorers)[score])
-            changes[case] = [round(float(change), 3) for change in ends[1] - ends[0]]
-        means = {case: float(np.nanmean(values)) for case, values in changes.items()}
-        result[attribute] = {**means, "share": means["latents"] / means["reference"], "each": changes["latents"]}
+            changes[case] = ends[1] - ends[0]
+        known = np.isfinite(changes["own"]) & np.isfinite(changes["found"])
+        share = float(changes["found"][known].mean() / changes["own"][known].mean())
+        result[attribute] = {"share": share, **{case: values.round(3).tolist() for case, values in changes.items()}}
     return result
 
 
