@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import chosen_generator, device_option, generator_option, on_terminal, steps_option
+from facelatent.cli_common import (
+    chosen_generator,
+    chosen_settings,
+    device_option,
+    generator_option,
+    on_terminal,
+    seed_option,
+    steps_option,
+)
 from facelatent.errors import FacelatentError
 
 if TYPE_CHECKING:
@@ -38,12 +46,13 @@ def evaluate() -> None:
 )
 @click.option("--mixed", is_flag=True, help="Generated faces change from one w to another at random layers.")
 @click.option(
-    "--seed",
+    "--first-seed",
     type=click.IntRange(0, 2**62),
-    help="Of the first generated face; trained models saw only lower ones than the default.  [default: 2000000]",
+    default=2_000_000,
+    show_default=True,
+    help="Of the generated faces; no training saw these.",
 )
-@click.option("--method", default="optimize", show_default=True, help="How to invert.")
-@click.option("--encoder", type=click.Path(path_type=Path), metavar="FILE", help="The encoder of such methods.")
+@click.option("--method", type=click.Choice(["optimize"]), default="optimize", show_default=True, help="How to invert.")
 @click.option("--arcface", type=click.Path(path_type=Path), metavar="FILE", help="model_ir_se50.pth: one more judge.")
 @click.option("--edits/--no-edits", default=True, show_default=True, help="Try edits on what was inverted.")
 @click.option(
@@ -61,19 +70,20 @@ def evaluate() -> None:
     help="Folder to write.",
 )
 @steps_option
+@seed_option
 @generator_option
 @device_option
 def inversion(out: Path, **options: Any) -> None:
     """Invert pictures and measure the reconstructions, whether edits still work, and how stable the codes are.
 
     Prints a table, and writes inversion.json with everything about every picture and inversion.jpg, a sheet with the
-    worst ones first. Takes as long as the inversions and five seconds a picture.
+    worst ones first. Takes as long as the inversions, and about ten seconds more for each picture.
 
     \b
     Examples:
-      facelatent evaluate inversion --generated 50 --method encoder
+      facelatent evaluate inversion --generated 10
       facelatent evaluate inversion --images photos/ --limit 10 -o report
-      facelatent evaluate inversion --images crops/ --aligned --no-edits
+      facelatent evaluate inversion --images crops/ --aligned --no-edits --steps 100
     """
     from facelatent.evaluation import EvaluationSettings, evaluate_inversion
     from facelatent.inversion import ArcFaceIdentity
@@ -100,11 +110,12 @@ def _check(out: Path, options: dict[str, Any]) -> None:
     images, generated = options["images"], options["generated"]
     if (images is None) == (generated is None):
         raise click.UsageError("say what to invert: --images DIR or --generated N")
-    names = ("psi", "mixed", "seed") if generated is None else ("aligned", "limit")
+    names = ("psi", "mixed", "first_seed") if generated is None else ("aligned", "limit")
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} is for {'--generated' if generated is None else '--images'}")
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for {'--generated' if generated is None else '--images'}")
     if images is not None and out.resolve() == images.resolve():
         raise FacelatentError(f"{out} is the folder of the images, and the sheet would become one; choose another")
     for name in ("inversion.json", "inversion.jpg"):
@@ -113,12 +124,11 @@ def _check(out: Path, options: dict[str, Any]) -> None:
 
 def _cases(generator: Generator, options: dict[str, Any]) -> list[Case]:
     from facelatent.batch import gather
-    from facelatent.evaluation import FIRST_SEED, generated_cases, photo_cases
+    from facelatent.evaluation import generated_cases, photo_cases
     from facelatent.images import picture_suffixes
 
     if options["generated"] is not None:
-        first = FIRST_SEED if options["seed"] is None else options["seed"]
-        return generated_cases(generator, options["generated"], first, options["psi"], options["mixed"])
+        return generated_cases(generator, options["generated"], options["first_seed"], options["psi"], options["mixed"])
     photos, _ = gather([options["images"]], picture_suffixes())
     if not photos:
         raise FacelatentError(
@@ -140,13 +150,12 @@ def _probes(generator: Generator) -> list[Probe]:
 
 def _inverter(generator: Generator, options: dict[str, Any]) -> Inverter:
     from facelatent.evaluation import Inverted
-    from facelatent.inversion import OptimizeSettings, invert, load_encoder
+    from facelatent.inversion import invert
 
-    settings = OptimizeSettings.with_steps(options["steps"])
-    given: dict[str, Any] = {"encoder": load_encoder(options["encoder"])} if options["encoder"] else {}
+    settings = chosen_settings(options)
 
     def found(image: Image.Image) -> Inverted:
-        latent = invert(image, generator, method=options["method"], aligned=True, settings=settings, **given)
+        latent = invert(image, generator, method=options["method"], aligned=True, settings=settings)
         return Inverted(latent.ws, generator)
 
     return found

@@ -62,7 +62,7 @@ class EditSummary:
     Attributes:
         edit: e.g. ``smile +2``, or ``smile -2 to +2``, the whole way.
         change: of the score, mean over the inverted faces.
-        generated: mean over generated faces: their own originals, or other faces for photos.
+        generated: mean over generated faces: of the codes that drew the pictures, or other faces' for photos.
         ratio: the first by the second; 1 means that inversion cost nothing.
         identity: mean distance of the edited from the source picture; None for the whole way.
         identity_generated: of generated faces, likewise.
@@ -137,16 +137,24 @@ def own_effects(source: Source, generator: Generator, probes: Sequence[Probe]) -
 
 
 def summarise_edits(
-    inverted: Sequence[Sequence[EditEffect]], generated: Sequence[Sequence[EditEffect]]
+    inverted: Sequence[Sequence[EditEffect]], generated: Sequence[Sequence[EditEffect]], paired: bool = False
 ) -> list[EditSummary]:
     """Means over faces: one row an edit, and one for each attribute from its lowest strength to its highest.
 
     An edit that could be scored on no inverted or on no generated face has no row.
+
+    Args:
+        inverted: effects on each inverted face.
+        generated: effects on each generated face.
+        paired: they are the same faces in the same order: one that could not be scored in both counts in neither.
     """
     ours, theirs = ([_by_name(face) for face in faces] for faces in (inverted, generated))
     rows = []
     for name in dict.fromkeys(name for face in ours for name in face):
         found, expected = ([face[name] for face in faces if name in face] for faces in (ours, theirs))
+        if paired:
+            both = [(a, b) for a, b in zip(found, expected, strict=True) if None not in (a.change, b.change)]
+            found, expected = [a for a, _ in both], [b for _, b in both]
         changes = [effect.change for effect in found if effect.change is not None]
         wanted = _mean(effect.change for effect in expected)
         if changes and wanted:

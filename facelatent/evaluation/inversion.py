@@ -96,7 +96,7 @@ class Evaluation:
                 are compared with themselves.
         """
         own = [picture.generated_edits for picture in self.pictures if picture.generated_edits]
-        return summarise_edits([picture.edits for picture in self.pictures], own or generated)
+        return summarise_edits([picture.edits for picture in self.pictures], own or generated, paired=bool(own))
 
 
 @dataclass(frozen=True)
