@@ -74,6 +74,7 @@ bench() {
     local failed=0
     timeout 280 "$PYTHON" benchmarks/ops.py --name ops_gpu || failed=1
     timeout 280 "$PYTHON" benchmarks/generator.py --name generator_gpu || failed=1
+    timeout 280 "$PYTHON" benchmarks/gpu_synthesis.py || failed=1
     return "$failed"
 }
 

@@ -15,15 +15,14 @@ from facelatent import __version__, cli_evaluate, cli_generators, cli_kernels, c
 from facelatent.cli_common import (
     check_outputs,
     chosen_generator,
-    chosen_settings,
+    chosen_recipe,
     device_option,
     generator_option,
     is_number,
     json_option,
     metrics_line,
     on_terminal,
-    seed_option,
-    steps_option,
+    recipe_options,
     write_json,
 )
 from facelatent.errors import FacelatentError
@@ -253,8 +252,7 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to write."
 )
-@steps_option
-@seed_option
+@recipe_options
 @generator_option
 @device_option
 def demo(out: Path, **options: Any) -> None:
@@ -272,7 +270,7 @@ def demo(out: Path, **options: Any) -> None:
 
     check_writable(out / "demo.json")
     generator = chosen_generator(options)
-    result = run_demo(generator, out, chosen_settings(options), click.echo, progress=on_terminal())
+    result = run_demo(generator, out, chosen_recipe(options), click.echo, progress=on_terminal())
     how = (
         "reused an earlier inversion"
         if result["inversion_reused"]

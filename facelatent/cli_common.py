@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import click
 from facelatent.errors import FacelatentError
 
 if TYPE_CHECKING:
-    from facelatent.inversion import OptimizeSettings
+    from facelatent.inversion import Recipe
     from facelatent.stylegan_ops import Generator
 
 generator_option = click.option(
@@ -25,10 +26,38 @@ device_option = click.option(
 json_option = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write what was done as JSON."
 )
-steps_option = click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 250]")
-seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the optimisation."
+
+# facelatent.inversion.METHODS, which would import torch; a test compares them.
+METHODS = ("encoder", "encoder+optimize", "encoder+optimize+tune", "optimize", "optimize+tune")
+_recipe_options = (
+    click.option(
+        "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the inversion."
+    ),
+    click.option("--tune-steps", type=click.IntRange(1), help="Most tuning steps.  [default: STEPS]"),
+    click.option("--steps", type=click.IntRange(2), help="Most optimisation steps.  [default: 250]"),
+    click.option(
+        "--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="About how long it may take."
+    ),
+    click.option(
+        "--encoder",
+        "encoder_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="pSp or e4e checkpoint to start from.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(METHODS),
+        help="How photos are inverted.  [default: optimize+tune; with an encoder, encoder+optimize+tune]",
+    ),
 )
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that inverts photos; :func:`chosen_recipe` reads them."""
+    for option in _recipe_options:
+        command = option(command)
+    return command
 
 
 def chosen_generator(options: dict[str, Any]) -> Generator:
@@ -38,13 +67,28 @@ def chosen_generator(options: dict[str, Any]) -> Generator:
     return load_generator(options["generator_name"] or DEFAULT_GENERATOR, options["device"])
 
 
-def chosen_settings(options: dict[str, Any]) -> OptimizeSettings | None:
-    """Settings that differ from the defaults, or None."""
-    from facelatent.inversion import OptimizeSettings
+def chosen_recipe(options: dict[str, Any]) -> Recipe | None:
+    """How to invert photos if that differs from the default, or None.
 
-    if options["steps"] is None and options["seed"] == 0:
+    Raises:
+        UnsafeCheckpoint, UnsupportedCheckpoint: the encoder's file cannot be read.
+    """
+    names = ("method", "encoder_file", "time_limit", "steps", "tune_steps")
+    if options["seed"] == 0 and all(options[name] is None for name in names):
         return None
-    return OptimizeSettings.with_steps(options["steps"], options["seed"])
+    from facelatent.inversion import OptimizeSettings, Recipe, TuneSettings, load_encoder
+
+    method, file, seed = options["method"], options["encoder_file"], options["seed"]
+    if method and file and "encoder" not in method:
+        raise click.UsageError(f"--method {method} uses no encoder: leave out --encoder")
+    tuning = {} if options["tune_steps"] is None else {"steps": options["tune_steps"]}
+    return Recipe(
+        method,
+        OptimizeSettings.with_steps(options["steps"], seed),
+        TuneSettings(**tuning, seed=seed),
+        load_encoder(file) if file else None,
+        options["time_limit"],
+    )
 
 
 def check_outputs(source: Path | None, *targets: Path | None) -> None:

@@ -14,15 +14,14 @@ import click
 from facelatent.cli_common import (
     check_outputs,
     chosen_generator,
-    chosen_settings,
+    chosen_recipe,
     device_option,
     generator_option,
     is_number,
     json_option,
     metrics_line,
     on_terminal,
-    seed_option,
-    steps_option,
+    recipe_options,
     write_json,
 )
 from facelatent.errors import FacelatentError
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from facelatent.batch import Failure, Job
     from facelatent.boundaries import Boundary
     from facelatent.editor import AttributeEdit
+    from facelatent.inversion import Recipe
     from facelatent.latent import Latent
     from facelatent.stylegan_ops import Generator
 
@@ -55,7 +55,7 @@ def add_to(group: click.Group) -> None:
 
 def _face_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that starts from a photo; they arrive as ``**options``."""
-    for option in (json_option, device_option, generator_option, seed_option, steps_option, _aligned, _face):
+    for option in (json_option, device_option, generator_option, recipe_options, _aligned, _face):
         command = option(command)
     return command
 
@@ -72,7 +72,9 @@ def invert(
 ) -> None:
     """Find the latent code of the face in PHOTO and keep it.
 
-    Takes two to three minutes on two CPU cores. Edits of the same photo use the kept code. Of a FOLDER all pictures
+    First the code whose picture is nearest is looked for, then the generator is tuned to the face, and what that
+    changed is kept with the code. Takes about three minutes on two CPU cores; --time-limit 60 is a good start, and
+    --method optimize leaves the generator alone. Edits of the same photo use the kept code. Of a FOLDER all pictures
     are inverted (not those of folders in it); run again, only those that are not done yet. Failures are listed at the
     end.
 
@@ -106,8 +108,8 @@ def _invert_one(
     if preview is not None:
         picture_format(preview)
     open_image(photo)
-    generator = chosen_generator(options)
-    latent = _inverted(photo, generator, options)
+    recipe = chosen_recipe(options)
+    latent = _inverted(photo, generator := chosen_generator(options), recipe, options)
     latent.save(target)
     click.echo(f"wrote {target} ({metrics_line(latent.metrics)})")
     if preview is not None:
@@ -129,29 +131,32 @@ def _save_preview(
         save_photo(paste_edit(opened.image, latent, generator).image, preview, opened)
     else:
         crop = photo_crop(photo, generator.resolution, options["face"], options["aligned"])
-        save_image(strip([crop, draw(generator, latent.ws)[0]], ["photo", "inverted"], 512), preview)
+        save_image(
+            strip([crop, draw(latent.generator_for(generator), latent.ws)[0]], ["photo", "inverted"], 512), preview
+        )
 
 
 def _invert_all(photos: tuple[Path, ...], out: Path | None, overwrite: bool, options: dict[str, Any]) -> None:
     from facelatent.editor import kept_latent, latent_path
     from facelatent.images import picture_suffixes
+    from facelatent.inversion import Recipe, check_recipe
 
     sources = _gathered(photos, picture_suffixes())
     jobs, failures = _planned(
         sources, lambda photo: out / latent_path(photo).name if out else latent_path(photo), options
     )
-    generator = chosen_generator(options)
+    generator, recipe = chosen_generator(options), chosen_recipe(options)
+    check_recipe(recipe or Recipe(), generator)
 
     def work(job: Job) -> dict[str, Any]:
-        chosen = chosen_settings(options)
         if not overwrite and job.target.exists():
-            kept = kept_latent(job.target, job.source, generator, chosen, options["face"], options["aligned"])
+            kept = kept_latent(job.target, job.source, generator, recipe, options["face"], options["aligned"])
             if kept is None:
                 raise FacelatentError(
                     f"{job.target} exists, of another photo, face, generator or settings; pass --overwrite"
                 )
             return {"latent": str(job.target), "metrics": kept.metrics, "kept": True}
-        latent = _inverted(job.source, generator, options, progress=False)
+        latent = _inverted(job.source, generator, recipe, options, progress=False)
         latent.save(job.target)
         return {"latent": str(job.target), "metrics": latent.metrics, "kept": False}
 
@@ -308,10 +313,11 @@ def _write_edited(
     record = {"picture": str(target), "edits": _described(plan.edits), "metrics": latent.metrics}
     if plan.paste:
         return {**record, **_write_pasted(source, target, latent, generator, plan)}
-    edited = draw(generator, apply_edits(latent.ws, plan.edits, generator), plan.size)[0]
+    drawing = latent.generator_for(generator)
+    edited = draw(drawing, apply_edits(latent.ws, plan.edits, generator), plan.size)[0]
     if plan.compare:
         label = ", ".join(f"{one.boundary.attribute} {one.alpha:+g}" for one in plan.edits)
-        unedited = draw(generator, latent.ws, plan.size)[0]
+        unedited = draw(drawing, latent.ws, plan.size)[0]
         edited = strip([unedited, edited], ["inverted", label], plan.size or 512)
     save_image(edited, target)
     return record
@@ -393,7 +399,8 @@ def animate(
         opened = to_rgb(open_photo(_pasted_photo(source, latent, photo)).image)
         picture, latent, side = scaled_photo(opened, latent, size)
         size = min(max(side, 64), generator.resolution)
-    drawn = animation_frames(generator, latent.ws, begin, finish, frames, size, bounce, progress=on_terminal())
+    drawing = latent.generator_for(generator)
+    drawn = animation_frames(drawing, latent.ws, begin, finish, frames, size, bounce, progress=on_terminal())
     if paste:
         drawn = paste_frames(picture, latent, generator, drawn)
     save_animation(drawn, target, fps)
@@ -404,13 +411,13 @@ def animate(
     )
 
 
-def _inverted(photo: Path, generator: Generator, options: dict[str, Any], progress: bool = True) -> Latent:
+def _inverted(
+    photo: Path, generator: Generator, recipe: Recipe | None, options: dict[str, Any], progress: bool = True
+) -> Latent:
     from facelatent.editor import invert_photo
 
-    settings = chosen_settings(options)
-    return invert_photo(
-        photo, generator, settings, options["face"], options["aligned"], progress=progress and on_terminal()
-    )
+    progress = progress and on_terminal()
+    return invert_photo(photo, generator, recipe, options["face"], options["aligned"], progress)
 
 
 def _latent(source: Path, generator: Generator, options: dict[str, Any], progress: bool = True) -> Latent:
@@ -424,10 +431,11 @@ def _latent(source: Path, generator: Generator, options: dict[str, Any], progres
         latent.check(generator)
         return latent
     target = latent_path(source)
-    kept = kept_latent(target, source, generator, chosen_settings(options), options["face"], options["aligned"])
+    recipe = chosen_recipe(options)
+    kept = kept_latent(target, source, generator, recipe, options["face"], options["aligned"])
     if kept is not None:
         return kept
-    latent = _inverted(source, generator, options, progress)
+    latent = _inverted(source, generator, recipe, options, progress)
     try:
         if target.exists():
             raise UnwritableOutput(f"{target} is there already, of another file, face, generator or settings")

@@ -13,7 +13,7 @@ from facelatent.boundaries import load_boundary, shipped_boundaries
 from facelatent.editor import AttributeEdit, animation_frames, draw, edit_strip, invert_photo, kept_latent
 from facelatent.files import atomic_path
 from facelatent.images import open_image, save_image
-from facelatent.inversion import OptimizeSettings, aligned_crop
+from facelatent.inversion import Recipe, aligned_crop
 from facelatent.latent import SUFFIX
 from facelatent.render import save_animation
 from facelatent.stylegan_ops import Generator
@@ -28,7 +28,7 @@ _GIF_FRAMES = 48
 def run_demo(
     generator: Generator,
     folder: Path,
-    settings: OptimizeSettings | None = None,
+    recipe: Recipe | None = None,
     report: Callable[[str], None] = lambda line: None,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -47,18 +47,19 @@ def run_demo(
     image = open_image(photo)
     save_image(aligned_crop(image, generator.resolution).image, folder / "aligned.png")
     inversion_began = time.perf_counter()
-    kept = kept_latent(folder / f"astronaut{SUFFIX}", photo, generator, settings or OptimizeSettings())
-    latent = kept or invert_photo(photo, generator, settings, progress=progress)
+    kept = kept_latent(folder / f"astronaut{SUFFIX}", photo, generator, recipe or Recipe())
+    latent = kept or invert_photo(photo, generator, recipe, progress=progress)
     inversion_seconds = time.perf_counter() - inversion_began
     latent.save(folder / f"astronaut{SUFFIX}")
-    save_image(draw(generator, latent.ws)[0], folder / "reconstruction.png")
+    drawing = latent.generator_for(generator)
+    save_image(draw(drawing, latent.ws)[0], folder / "reconstruction.png")
     written = ["aligned.png", "reconstruction.png", f"astronaut{SUFFIX}"]
     for attribute, boundary in boundaries.items():
-        save_image(edit_strip(generator, latent.ws, boundary, STRENGTHS), folder / f"strip-{attribute}.png")
+        save_image(edit_strip(drawing, latent.ws, boundary, STRENGTHS), folder / f"strip-{attribute}.png")
         written.append(f"strip-{attribute}.png")
         report(f"wrote {folder / written[-1]}")
     ends = [[AttributeEdit(boundaries[ANIMATED], alpha)] for alpha in (-SWING, SWING)]
-    frames = animation_frames(generator, latent.ws, ends[0], ends[1], _GIF_FRAMES, progress=progress)
+    frames = animation_frames(drawing, latent.ws, ends[0], ends[1], _GIF_FRAMES, progress=progress)
     save_animation(frames, folder / f"{ANIMATED}.gif")
     written.append(f"{ANIMATED}.gif")
     result = {

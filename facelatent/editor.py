@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from facelatent.errors import FacelatentError, InvalidFile
 from facelatent.files import sha256_of
 from facelatent.images import check_file, open_image, picture_suffixes, to_images
 from facelatent.inversion import (
-    OptimizeSettings,
     PasteMask,
+    Recipe,
     aligned_crop,
-    invert,
+    invert_with,
     paste,
     paste_mask,
     photo_mask,
@@ -144,18 +145,18 @@ def photo_crop(photo: Path, size: int, face: int | None = None, aligned: bool = 
 def invert_photo(
     photo: Path,
     generator: Generator,
-    settings: OptimizeSettings | None = None,
+    recipe: Recipe | None = None,
     face: int | None = None,
     aligned: bool = False,
     progress: bool = False,
 ) -> Latent:
     """Invert a photo file; arguments and errors as :func:`open_image` and :func:`facelatent.inversion.invert`."""
-    return invert(
+    return invert_with(
+        recipe or Recipe(),
         open_image(photo),
         generator,
         aligned=aligned,
         face=face,
-        settings=settings,
         photo_sha256=sha256_of(photo),
         source=str(photo),
         progress=progress,
@@ -166,13 +167,13 @@ def kept_latent(
     path: Path,
     photo: Path,
     generator: Generator,
-    settings: OptimizeSettings | None = None,
+    recipe: Recipe | None = None,
     face: int | None = None,
     aligned: bool = False,
 ) -> Latent | None:
     """The latent at ``path``, if inverting ``photo`` with these arguments would make it again; else None.
 
-    Without ``settings`` any will do: what a user inverted with care is not thrown away for the defaults.
+    Without a ``recipe`` any will do: what a user inverted with care is not thrown away for the defaults.
 
     Raises:
         UnreadableImage: the photo's file is missing, empty or too large; it is not decoded.
@@ -184,8 +185,10 @@ def kept_latent(
         return None
     same_file = latent.photo_sha256 == sha256_of(photo) and latent.fingerprint == generator.fingerprint
     same_crop = (latent.method.get("face") or 1, latent.method.get("aligned")) == (face or 1, aligned)
-    same_settings = settings is None or latent.method.get("settings") == asdict(settings)
-    return latent if same_file and same_crop and same_settings else None
+    wanted = {} if recipe is None else recipe.described(generator)
+    # As JSON, in which numbers and lists are what the file gave back.
+    same_recipe = recipe is None or {key: latent.method.get(key) for key in wanted} == json.loads(json.dumps(wanted))
+    return latent if same_file and same_crop and same_recipe else None
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,7 @@ def paste_edit(photo: Image.Image, latent: Latent, generator: Generator, edits: 
         FacelatentError: the latent has no place in a photo.
     """
     quad, whole = crop_place(latent, photo.size)
+    generator = latent.generator_for(generator)
     plain = draw(generator, latent.ws)[0]
     if edits:
         original = quad_crop(photo, quad, plain.width)
@@ -231,7 +235,7 @@ def paste_frames(
 ) -> list[Image.Image]:
     """The photo with each frame of an animation of its face, all under one mask, so that nothing jumps."""
     quad, whole = crop_place(latent, photo.size)
-    plain = draw(generator, latent.ws, frames[0].width)[0]
+    plain = draw(latent.generator_for(generator), latent.ws, frames[0].width)[0]
     original = quad_crop(photo, quad, plain.width)
     distinct = list({id(frame): frame for frame in frames}.values())
     # The mask covers what any frame changes; neighbours hardly differ.

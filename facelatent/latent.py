@@ -8,13 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
+from facelatent.delta import GeneratorDelta
 from facelatent.errors import IncompatibleLatent, InvalidFile
 from facelatent.files import load_tensors, save_tensors
 from facelatent.stylegan_ops import Generator
 
 #: Ending of latent files.
 SUFFIX = ".latent.safetensors"
-_FORMAT = 1
+#: Version of files: with a tuning, older versions of facelatent must not draw them without it.
+_PLAIN, _TUNED = 1, 2
+_DELTA = "delta."
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Latent:
             left, bottom right, top right; None if there is no photo.
         photo_sha256: checksum of the source photo's file.
         metrics: what was measured on the reconstruction.
+        delta: how the generator was tuned to this face; None if it was not.
     """
 
     ws: Tensor
@@ -39,11 +43,12 @@ class Latent:
     quad: list[list[float]] | None = None
     photo_sha256: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    delta: GeneratorDelta | None = None
 
     def save(self, path: str | Path) -> None:
         """Write ``path`` (usually ``NAME.latent.safetensors``) atomically."""
         metadata = {
-            "format": _FORMAT,
+            "format": _PLAIN if self.delta is None else _TUNED,
             "kind": "latent",
             "generator": self.generator,
             "fingerprint": self.fingerprint,
@@ -52,7 +57,8 @@ class Latent:
             "photo_sha256": self.photo_sha256,
             "metrics": self.metrics,
         }
-        save_tensors(path, {"ws": self.ws}, metadata)
+        tuning = {} if self.delta is None else self.delta.tensors
+        save_tensors(path, {"ws": self.ws, **{_DELTA + name: value for name, value in tuning.items()}}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Latent:
@@ -64,10 +70,16 @@ class Latent:
         tensors, metadata = load_tensors(path)
         if metadata.pop("kind", None) != "latent" or "ws" not in tensors or tensors["ws"].ndim != 3:
             raise InvalidFile(f"{path} is a safetensors file but not a latent")
-        if (version := metadata.pop("format", None)) != _FORMAT:
-            raise InvalidFile(f"{path} has latent format {version!r}; this facelatent reads {_FORMAT}: upgrade it")
+        if (version := metadata.pop("format", None)) not in (_PLAIN, _TUNED):
+            raise InvalidFile(
+                f"{path} has latent format {version!r}; this facelatent reads {_PLAIN} and {_TUNED}: upgrade it"
+            )
+        tuning = {name.removeprefix(_DELTA): value for name, value in tensors.items() if name.startswith(_DELTA)}
+        if bool(tuning) != (version == _TUNED):
+            raise InvalidFile(f"{path} is damaged: its format, {version}, and its tensors do not fit together")
         try:
-            return cls(tensors["ws"], **metadata)
+            delta = GeneratorDelta(tuning, metadata.get("fingerprint", "")) if tuning else None
+            return cls(tensors["ws"], **metadata, delta=delta)
         except TypeError as error:
             raise InvalidFile(f"{path} is not a latent that this facelatent can read ({error})") from error
 
@@ -78,6 +90,15 @@ class Latent:
                 f"this latent belongs to generator {self.generator} ({self.fingerprint}), "
                 f"not to {generator.name} ({generator.fingerprint}); pass --generator {self.generator} or invert again"
             )
+
+    def generator_for(self, generator: Generator) -> Generator:
+        """What draws this latent: ``generator``, or a copy of it tuned to this face.
+
+        Raises:
+            IncompatibleLatent: these codes, or their tuning, do not belong to ``generator``.
+        """
+        self.check(generator)
+        return generator if self.delta is None else self.delta.applied(generator)
 
     def with_ws(self, ws: Tensor) -> Latent:
         """The same latent with other codes."""

@@ -77,8 +77,9 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         level = float(np.asarray(square).mean()) / 255
         return (generator.w_avg * (1 + level)).expand(1, generator.num_ws, -1).clone()
 
-    monkeypatch.setattr("facelatent.inversion.optimize.optimize", instead)
-    monkeypatch.setattr("facelatent.inversion.optimize.reconstruction_metrics", lambda *pictures: {"psnr": 20.0})
+    monkeypatch.setattr("facelatent.inversion.methods.optimize", instead)
+    monkeypatch.setattr("facelatent.inversion.methods.tune", lambda *arguments: None)
+    monkeypatch.setattr("facelatent.inversion.methods.reconstruction_metrics", lambda *pictures: {"psnr": 20.0})
     return runs
 
 
@@ -409,12 +410,13 @@ def test_interrupted(folder: Path, tiny_generator_file: Path) -> None:
         picture(folder / "photos" / f"{number:02d}.png", number)
     code = (
         "import time\n"
-        "import facelatent.inversion.optimize as optimize\n"
+        "import facelatent.inversion.methods as methods\n"
         "def slow(square, generator, *rest):\n"
         "    time.sleep(0.3)\n"
         "    return generator.w_avg.expand(1, generator.num_ws, -1).clone()\n"
-        "optimize.optimize = slow\n"
-        "optimize.reconstruction_metrics = lambda *pictures: {}\n"
+        "methods.optimize = slow\n"
+        "methods.tune = lambda *arguments: None\n"
+        "methods.reconstruction_metrics = lambda *pictures: {}\n"
         "from facelatent.cli import main\n"
         "main(prog_name='facelatent')\n"
     )

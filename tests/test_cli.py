@@ -28,12 +28,12 @@ from facelatent.cli import main
 from facelatent.cuda_kernels import toolchain
 from facelatent.editor import draw
 from facelatent.files import sha256_of
-from facelatent.inversion import OptimizeSettings, alignment
+from facelatent.inversion import OptimizeSettings, Recipe, TuneSettings, alignment
 from facelatent.inversion.perceptual import load_lpips
 from facelatent.latent import Latent
 from facelatent.stylegan_ops import MobileStyleGAN, save_generator
 
-SHORT = ("--aligned", "--steps", "2", "--device", "cpu")
+SHORT = ("--aligned", "--steps", "2", "--tune-steps", "2", "--device", "cpu")
 needs_weights = pytest.mark.assets
 
 
@@ -354,7 +354,19 @@ def test_faces_to_choose_from(folder: Path, asset: Callable[[str], Path], tiny: 
     left, right = (
         Latent.load(folder / f"{face}.safetensors")
         for face in (1, 2)
-        if worked("invert", "group.png", "--face", str(face), "-o", f"{face}.safetensors", "--steps", "2", *tiny)
+        if worked(
+            "invert",
+            "group.png",
+            "--face",
+            str(face),
+            "-o",
+            f"{face}.safetensors",
+            "--steps",
+            "2",
+            "--tune-steps",
+            "1",
+            *tiny,
+        )
     )
     centres = sorted(float(np.mean(one.quad, 0)[0]) for one in (left, right))
     assert centres == pytest.approx([126, 386], abs=12)
@@ -487,7 +499,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def begun(*arguments: object) -> torch.Tensor:
         raise AssertionError("the inversion began")
 
-    monkeypatch.setattr("facelatent.inversion.optimize.optimize", begun)
+    monkeypatch.setattr("facelatent.inversion.methods.optimize", begun)
 
 
 # Bad outputs
@@ -716,15 +728,16 @@ def test_invert(folder: Path, photo: Path, tiny: tuple[str, ...], tiny_generator
 def test_edits_of_a_photo_invert_it_once(
     folder: Path, photo: Path, grin: Path, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facelatent.inversion.optimize.OptimizeSettings", partial(OptimizeSettings, 1, 1))
+    few = partial(Recipe, optimize=OptimizeSettings(1, 1), tune=TuneSettings(steps=1))
+    monkeypatch.setattr("facelatent.editor.Recipe", few)
     runs: list[int] = []
-    real = sys.modules["facelatent.inversion.optimize"].optimize
+    real = sys.modules["facelatent.inversion.methods"].optimize
 
     def counted(*arguments: object, **options: object) -> torch.Tensor:
         runs.append(1)
         return real(*arguments, **options)
 
-    monkeypatch.setattr("facelatent.inversion.optimize.optimize", counted)
+    monkeypatch.setattr("facelatent.inversion.methods.optimize", counted)
     first = worked("edit", photo, "--aligned", "--attr", grin, "-o", "a.png", *tiny)
     assert first.splitlines()[0].startswith(f"wrote {folder / 'me.latent.safetensors'}")
     latent = (folder / "me.latent.safetensors").read_bytes()

@@ -18,7 +18,7 @@ from facelatent.editor import draw, invert_photo, kept_latent, latent_path
 from facelatent.errors import NoFaceFound, UnreadableImage
 from facelatent.files import sha256_of
 from facelatent.images import open_image, to_images, to_tensor
-from facelatent.inversion import OptimizeSettings, identity_distance, invert, reconstruction_metrics
+from facelatent.inversion import OptimizeSettings, Recipe, identity_distance, invert, reconstruction_metrics
 from facelatent.inversion.optimize import face_weights, multiscale_mse, optimize
 from facelatent.latent import Latent
 from facelatent.stylegan_ops import MobileStyleGAN
@@ -52,7 +52,9 @@ def redrawn(generator: MobileStyleGAN, ws: Tensor) -> Tensor:
 def test_own_sample_is_found_again(tiny_generator: MobileStyleGAN, own_face: Image.Image) -> None:
     target = to_tensor(own_face)
     mean = redrawn(tiny_generator, tiny_generator.broadcast(tiny_generator.w_avg[None]))
-    latent = invert(own_face, tiny_generator, aligned=True, settings=OptimizeSettings(w_steps=15, ws_steps=20))
+    latent = invert(
+        own_face, tiny_generator, method="optimize", aligned=True, settings=OptimizeSettings(w_steps=15, ws_steps=20)
+    )
     assert latent.ws.shape == (1, 8, 512)
     before, after = reconstruction_metrics(target, mean), latent.metrics
     assert after["lpips_vgg"] < before["lpips_vgg"] / 2
@@ -65,16 +67,18 @@ def test_own_sample_is_found_again(tiny_generator: MobileStyleGAN, own_face: Ima
 
 @pytest.mark.assets
 def test_equal_settings_give_equal_codes(tiny_generator: MobileStyleGAN, own_face: Image.Image) -> None:
-    first, again = (invert(own_face, tiny_generator, aligned=True, settings=SHORT) for _ in range(2))
+    first, again = (invert(own_face, tiny_generator, method="optimize", aligned=True, settings=SHORT) for _ in range(2))
     assert torch.equal(first.ws, again.ws)
     assert first.metrics == again.metrics
-    longer = invert(own_face, tiny_generator, aligned=True, settings=dataclasses.replace(SHORT, ws_steps=4))
+    longer = invert(
+        own_face, tiny_generator, method="optimize", aligned=True, settings=dataclasses.replace(SHORT, ws_steps=4)
+    )
     assert not torch.equal(first.ws, longer.ws)
 
 
 @pytest.mark.assets
 def test_what_the_latent_remembers(tiny_generator: MobileStyleGAN, own_face: Image.Image) -> None:
-    latent = invert(own_face, tiny_generator, aligned=True, settings=SHORT, photo_sha256="ab" * 32)
+    latent = invert(own_face, tiny_generator, method="optimize", aligned=True, settings=SHORT, photo_sha256="ab" * 32)
     assert (latent.generator, latent.fingerprint) == (tiny_generator.name, tiny_generator.fingerprint)
     assert latent.quad is None
     assert latent.photo_sha256 == "ab" * 32
@@ -88,19 +92,19 @@ def test_what_the_latent_remembers(tiny_generator: MobileStyleGAN, own_face: Ima
 def test_photo_is_aligned_first(
     tiny_generator: MobileStyleGAN, asset: Callable[[str], Path], own_face: Image.Image
 ) -> None:
-    latent = invert(open_image(asset("astronaut")), tiny_generator, settings=SHORT)
+    latent = invert(open_image(asset("astronaut")), tiny_generator, "optimize", settings=SHORT)
     quad = np.array(latent.quad)
     assert quad.shape == (4, 2)
     assert quad.mean(0) == pytest.approx([222, 115], abs=12)
     assert latent.method["aligned"] is False
     with pytest.raises(NoFaceFound, match="--face 99"):
-        invert(open_image(asset("astronaut")), tiny_generator, face=99, settings=SHORT)
+        invert(open_image(asset("astronaut")), tiny_generator, face=99)
 
 
 @pytest.mark.assets
 def test_generator_is_left_as_it_was(tiny_generator: MobileStyleGAN, own_face: Image.Image) -> None:
     before = {key: value.clone() for key, value in tiny_generator.state_dict().items()}
-    invert(own_face, tiny_generator, aligned=True, settings=SHORT)
+    invert(own_face, tiny_generator, method="optimize", aligned=True, settings=SHORT)
     assert all(torch.equal(value, before[key]) for key, value in tiny_generator.state_dict().items())
     assert all(parameter.grad is None for parameter in tiny_generator.parameters())
 
@@ -178,7 +182,7 @@ def test_steps_are_shared_out() -> None:
 
 
 def test_unknown_method(tiny_generator: MobileStyleGAN, own_face: Image.Image) -> None:
-    with pytest.raises(ValueError, match="unknown inversion method 'magic'; known: optimize"):
+    with pytest.raises(ValueError, match="unknown inversion method 'magic'; known: encoder, "):
         invert(own_face, tiny_generator, method="magic")
 
 
@@ -267,15 +271,21 @@ def test_kept_latent_is_taken_only_if_inverting_would_make_it_again(
         return kept_latent(path, photo, tiny_generator, **({"aligned": True} | arguments))
 
     assert kept() is None
-    latent = invert_photo(photo, tiny_generator, SHORT, aligned=True)
+    latent = invert_photo(photo, tiny_generator, Recipe("optimize", SHORT), aligned=True)
     assert latent.photo_sha256 == sha256_of(photo)
     latent.save(path)
-    for same in ({}, {"face": 1}, {"settings": SHORT}):
+    for same in ({}, {"face": 1}, {"recipe": Recipe("optimize", SHORT)}):
         found = kept(**same)
         assert found is not None
         assert torch.equal(found.ws, latent.ws)
-    other = dataclasses.replace(SHORT, seed=1)
-    for different in ({"face": 2}, {"aligned": False}, {"settings": other}, {"settings": OptimizeSettings()}):
+    others = (
+        Recipe("optimize", dataclasses.replace(SHORT, seed=1)),
+        Recipe("optimize"),
+        Recipe("optimize", SHORT, time_limit=60.0),
+        Recipe("optimize+tune", SHORT),
+        Recipe(),
+    )
+    for different in ({"face": 2}, {"aligned": False}, *({"recipe": recipe} for recipe in others)):
         assert kept(**different) is None
     own_face.rotate(1).save(photo)
     assert kept() is None

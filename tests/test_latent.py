@@ -117,11 +117,11 @@ def test_wrong_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
         Latent.load(tmp_path / "a")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_other_format(tmp_path: Path, version: object) -> None:
     metadata = {"kind": "latent", "format": version, "generator": "g", "fingerprint": "f"}
     save_tensors(tmp_path / "a", {"ws": torch.zeros(1, 8, 512)}, metadata)
-    with pytest.raises(InvalidFile, match=rf"has latent format {version!r}; this facelatent reads 1: upgrade"):
+    with pytest.raises(InvalidFile, match=rf"has latent format {version!r}; this facelatent reads 1 and 2: upgrade"):
         Latent.load(tmp_path / "a")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from facelatent.stylegan_ops import MobileStyleGAN, StyleGAN2, StyleGAN2Config, channels_for, same_w_space
 from facelatent.stylegan_ops import generator as generator_module
+from facelatent.stylegan_ops.backend import Backend
 from facelatent.stylegan_ops.checkpoints.layouts import Layout, config_from_shapes, rows, to_facelatent
 from facelatent.stylegan_ops.stylegan2 import modulated_conv2d
 from facelatent.stylegan_ops.upfirdn2d import setup_filter
@@ -52,9 +53,11 @@ def difference(found: Tensor, golden: Tensor) -> float:
     return float((found - golden).abs().max() / golden.std())
 
 
+@pytest.mark.parametrize("backend", ["reference", "auto"])
 @pytest.mark.parametrize("size", [64, 256])
-def test_pictures_match_nvidias(size: int) -> None:
+def test_pictures_match_nvidias(size: int, backend: Backend) -> None:
     generator, golden = filled("nvidia", size)
+    generator.backend = backend
     z = golden["z"]
     assert torch.equal(z, torch.from_numpy(normal("z", tuple(z.shape))))
     w = generator.mapping(z)
@@ -69,9 +72,11 @@ def test_pictures_match_nvidias(size: int) -> None:
     assert difference(generator.synthesis(wplus), golden["image_wplus_const"]) <= BAR
 
 
+@pytest.mark.parametrize("backend", ["reference", "auto"])
 @pytest.mark.parametrize("size", [64, 256])
-def test_pictures_match_rosinalitys(size: int) -> None:
+def test_pictures_match_rosinalitys(size: int, backend: Backend) -> None:
     generator, golden = filled("rosinality", size)
+    generator.backend = backend
     ws = generator.broadcast(generator.mapping(golden["z"]))
     assert difference(ws[:, 0], golden["w"]) <= BAR
     assert difference(generator.synthesis(ws), golden["image"]) <= BAR

@@ -10,7 +10,8 @@ from ctypes import CDLL, Structure, byref, c_char_p, c_double, c_int, c_int32, c
 from functools import cache
 from typing import Any
 
-from facelatent.cuda_kernels.load import Kind, library
+from facelatent.cuda_kernels.load import library
+from facelatent.cuda_kernels.toolchain import Kind
 from facelatent.errors import FacelatentError
 
 #: Version of the structs; FACELATENT_ABI in ``sources/abi.h``.

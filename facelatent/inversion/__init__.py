@@ -1,15 +1,18 @@
-"""Photo to latent: alignment, perceptual losses, optimisation; and back into the photo."""
+"""Photo to latent: alignment, encoders, optimisation, tuning, and their losses; and back into the photo."""
 
 from facelatent.faces import Face, find_faces
 from facelatent.inversion.alignment import AlignedFace, align_face, aligned_crop, choose_face, crop_quad
 from facelatent.inversion.encoders import Encoder, EncoderBundle, load_encoder
 from facelatent.inversion.identity import ArcFaceIdentity, DlibIdentity
-from facelatent.inversion.optimize import OptimizeSettings, identity_distance, invert, reconstruction_metrics
+from facelatent.inversion.methods import METHODS, Recipe, check_recipe, default_encoder, invert, invert_with
+from facelatent.inversion.optimize import OptimizeSettings, identity_distance, reconstruction_metrics
 from facelatent.inversion.paste import PasteMask, PasteSettings, paste, paste_mask, photo_mask, quad_crop
 from facelatent.inversion.perceptual import LPIPS, lpips
+from facelatent.inversion.tuning import TuneSettings, tune
 
 __all__ = [
     "LPIPS",
+    "METHODS",
     "AlignedFace",
     "ArcFaceIdentity",
     "DlibIdentity",
@@ -19,13 +22,18 @@ __all__ = [
     "OptimizeSettings",
     "PasteMask",
     "PasteSettings",
+    "Recipe",
+    "TuneSettings",
     "align_face",
     "aligned_crop",
+    "check_recipe",
     "choose_face",
     "crop_quad",
+    "default_encoder",
     "find_faces",
     "identity_distance",
     "invert",
+    "invert_with",
     "load_encoder",
     "lpips",
     "paste",
@@ -33,4 +41,5 @@ __all__ = [
     "photo_mask",
     "quad_crop",
     "reconstruction_metrics",
+    "tune",
 ]

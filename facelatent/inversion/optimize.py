@@ -8,9 +8,7 @@ direction and the squared length of ``v`` says how ordinary a face is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
@@ -18,12 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from facelatent.errors import UnreadableImage
 from facelatent.faces import find_faces, identity
 from facelatent.images import to_arrays, to_tensor
-from facelatent.inversion.alignment import aligned_crop
+from facelatent.inversion.descent import Limits, descend
+from facelatent.inversion.identity import DlibIdentity, frames_in
 from facelatent.inversion.perceptual import load_lpips, lpips
-from facelatent.latent import Latent
 from facelatent.stylegan_ops import Generator
 
 #: Side at which pictures are compared; LPIPS is defined by its resolution, and papers report 256 px.
@@ -41,6 +38,7 @@ class OptimizeSettings:
         lpips_weight: of LPIPS (VGG16) at 256 px.
         pixel_weight: of the multi-scale mean squared error.
         face_weight: how much more than its surroundings the face counts, in both: people look there first.
+        identity_weight: of the squared distance of dlib's embeddings.
         spread_weight: of the squared distance of the layers' codes from their mean: keeps W+ near W, where edits work.
         patience: stop when the loss has not fallen by 0.5 % within this many steps.
         seed: of torch; the run itself draws nothing, so equal settings give equal results.
@@ -52,6 +50,7 @@ class OptimizeSettings:
     lpips_weight: float = 1.0
     pixel_weight: float = 3.0
     face_weight: float = 4.0
+    identity_weight: float = 0.2
     spread_weight: float = 0.06
     patience: int = 60
     seed: int = 0
@@ -65,86 +64,117 @@ class OptimizeSettings:
         return cls(w_steps=first, ws_steps=max(steps - first, 1), seed=seed)
 
 
-def invert(
-    image: Image.Image,
-    generator: Generator,
-    method: str = "optimize",
-    aligned: bool = False,
-    face: int | None = None,
-    settings: OptimizeSettings | None = None,
-    photo_sha256: str | None = None,
-    source: str = "the picture",
-    progress: bool = False,
-) -> Latent:
-    """Find the W+ code whose picture looks like the face in ``image``.
+class Likeness:
+    """How unlike an aligned crop a picture is: the loss of optimisation and of tuning.
+
+    LPIPS (VGG16) at 256 px, a multi-scale mean squared error, and the identity distance of dlib's network.
 
     Args:
-        image: a photo, or an aligned crop.
-        generator: draws the reconstruction.
-        method: ``optimize``.
-        aligned: ``image`` is an FFHQ-aligned crop already: do not look for a face.
-        face: which face, 1 = best-scored; None takes the best.
-        settings: of the optimisation.
-        photo_sha256: checksum of the photo's file, recorded in the latent.
-        source: what messages call the photo.
-        progress: show a progress bar with the current loss.
-
-    Returns:
-        A latent with the crop's quad and, in ``metrics``, what :func:`reconstruction_metrics` measures.
-
-    Raises:
-        NoFaceFound: see :func:`facelatent.inversion.aligned_crop`.
-        UnreadableImage: ``aligned``, but the picture is not square.
-        ValueError: unknown method.
+        square: the crop.
+        generator: whose pictures are compared with it.
+        lpips_weight: of LPIPS.
+        pixel_weight: of :func:`multiscale_mse`.
+        identity_weight: of the squared identity distance.
+        face_weight: see :func:`face_weights`.
     """
-    if method != "optimize":
-        raise ValueError(f"unknown inversion method {method!r}; known: optimize")
-    chosen = settings or OptimizeSettings()
-    if aligned and image.width != image.height:
-        raise UnreadableImage(
-            f"{source} is {image.width} x {image.height}: an aligned crop is square; do not say aligned"
-        )
-    crop = None if aligned else aligned_crop(image, generator.resolution, face, source)
-    square = image.convert("RGB") if crop is None else crop.image
-    ws = optimize(square, generator, chosen, progress)
-    with torch.no_grad():
-        reconstruction = generator.synthesis(ws, resolution=min(COMPARE_SIDE, generator.resolution))
-    return Latent(
-        ws.cpu(),
-        generator.name,
-        generator.fingerprint,
-        method={"method": method, "face": face, "aligned": aligned, "settings": asdict(chosen)},
-        quad=None if crop is None else crop.quad.tolist(),
-        photo_sha256=photo_sha256,
-        metrics=reconstruction_metrics(_target(square, reconstruction.shape[-1]), reconstruction.cpu()),
-    )
+
+    def __init__(
+        self,
+        square: Image.Image,
+        generator: Generator,
+        lpips_weight: float,
+        pixel_weight: float,
+        identity_weight: float,
+        face_weight: float,
+    ) -> None:
+        self.side = min(COMPARE_SIDE, generator.resolution)
+        self.lpips_weight, self.pixel_weight, self.identity_weight = lpips_weight, pixel_weight, identity_weight
+        device = generator.device
+        self.target = crop_tensor(square, generator.resolution).to(device)
+        self.weights = face_weights(generator.resolution, face_weight).to(device)
+        self._small_weights = shrunk(self.weights, self.side)
+        self._network = load_lpips("vgg").to(device)
+        small = crop_tensor(square, self.side).to(device)
+        self._features = self.features_of(small)
+        if identity_weight:
+            self._judge = DlibIdentity(device)
+            self._frames = frames_in(small)
+            with torch.no_grad():
+                self._identity = self._judge.embed(small, self._frames)
+
+    def features_of(self, images: Tensor) -> list[Tensor]:
+        """What LPIPS compares, of images [n, 3, h, w], without gradients."""
+        with torch.no_grad(), half_precision(images.device):
+            return self._network.normalised(images)
+
+    def perceived(self, images: Tensor, features: list[Tensor], weights: Tensor | None = None) -> Tensor:
+        """LPIPS, summed over images [n, 3, h, w], to what :meth:`features_of` gave."""
+        with half_precision(images.device):
+            maps = self._network.normalised(images)
+        return self._network.distance(maps, features, weights).sum()
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """The loss of a picture [1, 3, H, H] at the generator's resolution."""
+        small = shrunk(image, self.side)
+        loss = self.lpips_weight * self.perceived(small, self._features, self._small_weights)
+        loss = loss + self.pixel_weight * multiscale_mse(image, self.target, self.weights)
+        if self.identity_weight:
+            embedding = self._judge.embed(small, self._frames)
+            loss = loss + self.identity_weight * self._judge.distance(embedding, self._identity).sum()
+        return loss
 
 
-def optimize(square: Image.Image, generator: Generator, settings: OptimizeSettings, progress: bool = False) -> Tensor:
-    """W+ codes [1, num_ws, 512] of an aligned crop; see the module's docstring."""
+def optimize(
+    square: Image.Image,
+    generator: Generator,
+    settings: OptimizeSettings,
+    progress: bool = False,
+    start: Tensor | None = None,
+    seconds: float | None = None,
+) -> Tensor:
+    """W+ codes [1, num_ws, 512] of an aligned crop; see the module's docstring.
+
+    Args:
+        square: the crop.
+        generator: draws.
+        settings: how.
+        progress: show a progress bar.
+        start: [1, num_ws, 512] codes to start from, an encoder's say: then there is no search for one w.
+        seconds: end after so long; the schedule is fitted to it.
+    """
     torch.manual_seed(settings.seed)
-    side = min(COMPARE_SIDE, generator.resolution)
-    target = _target(square, generator.resolution).to(generator.device)
-    network = load_lpips("vgg").to(generator.device)
-    weights = face_weights(generator.resolution, settings.face_weight).to(generator.device)
-    small_weights = shrunk(weights, side)
-    with torch.no_grad():
-        features = network.normalised(_target(square, side).to(generator.device))
+    likeness = Likeness(
+        square,
+        generator,
+        settings.lpips_weight,
+        settings.pixel_weight,
+        settings.identity_weight,
+        settings.face_weight,
+    )
     basis = generator.w_components * generator.w_scales[:, None]  # [components, w_dim]
 
-    def loss_of(v: Tensor) -> Tensor:
-        ws = (generator.w_avg + v @ basis).expand(1, generator.num_ws, -1)
-        image = generator.synthesis(ws)
-        maps = network.normalised(shrunk(image, side))
-        loss = settings.lpips_weight * network.distance(maps, features, small_weights).sum()
-        loss = loss + settings.pixel_weight * multiscale_mse(image, target, weights)
-        return loss + settings.spread_weight * (v - v.mean(1, keepdim=True)).square().mean()
+    def descended(v: Tensor, steps: int, share: float) -> Tensor:
+        v = v.detach().clone().requires_grad_(True)
 
-    v = torch.zeros(1, 1, len(basis), device=generator.device)
-    total = settings.w_steps + settings.ws_steps
+        def loss_of(step: int) -> Tensor:
+            ws = (generator.w_avg + v @ basis).expand(1, generator.num_ws, -1)
+            spread = (v - v.mean(1, keepdim=True)).square().mean()
+            return likeness(generator.synthesis(ws)) + settings.spread_weight * spread
+
+        limits = Limits(steps, None if seconds is None else seconds * share, settings.patience)
+        descend(loss_of, [v], settings.learning_rate, limits, bar)
+        return v.detach()
+
+    if start is None:
+        v, first = torch.zeros(1, 1, len(basis), device=generator.device), settings.w_steps
+    else:
+        offset = (start.to(generator.device) - generator.w_avg) @ generator.w_components.T
+        v, first = offset / generator.w_scales.clamp_min(1e-6), 0
+    total = first + settings.ws_steps
     with tqdm(total=total, desc="inverting", unit="step", disable=not progress) as bar:
-        v = _descend(loss_of, v, settings.w_steps, settings, bar)
-        v = _descend(loss_of, v.expand(1, generator.num_ws, -1), settings.ws_steps, settings, bar)
+        if first:
+            v = descended(v, first, first / total)
+        v = descended(v.expand(1, generator.num_ws, -1), settings.ws_steps, settings.ws_steps / total)
     return generator.w_avg + v @ basis
 
 
@@ -211,31 +241,15 @@ def identity_distance(a: Tensor, b: Tensor) -> float | None:
     return float(((embeddings[0] - embeddings[1]) ** 2).sum() ** 0.5)
 
 
-def _target(square: Image.Image, side: int) -> Tensor:
+def crop_tensor(square: Image.Image, side: int) -> Tensor:
+    """A square picture as [1, 3, side, side] in [-1, 1]."""
     return to_tensor(square.resize((side, side), Image.Resampling.LANCZOS))
 
 
-def _descend(
-    loss_of: Callable[[Tensor], Tensor], start: Tensor, steps: int, settings: OptimizeSettings, bar: Any
-) -> Tensor:
-    """Adam with warm-up and cosine decay from ``start``; the result is detached. Stops early after ``patience``."""
-    v = start.detach().clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([v], settings.learning_rate, betas=(0.9, 0.95))
-    best, best_step = math.inf, 0
-    for step in range(steps):
-        part = step / steps
-        rate = min(1.0, part * 20 + 0.05) * (0.525 + 0.475 * math.cos(math.pi * part))
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * rate
-        loss = loss_of(v)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        value = float(loss.detach())
-        bar.set_postfix(loss=f"{value:.4f}", refresh=False)
-        bar.update()
-        if value < best * 0.995:
-            best, best_step = value, step
-        elif step - best_step >= settings.patience:
-            bar.total -= steps - step - 1
-            break
-    return v.detach()
+def half_precision(device: torch.device) -> torch.autocast:
+    """Convolutions in bfloat16 where the CPU has instructions for it: about twice as fast.
+
+    For networks that judge pictures and for weights that are tuned; what is drawn for a user is in float32.
+    """
+    native = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast("cpu", torch.bfloat16, enabled=native)

@@ -95,7 +95,7 @@ class LPIPS(nn.Module):
 
     def normalised(self, images: Tensor) -> list[Tensor]:
         """Feature maps of unit length at every pixel, for :meth:`distance`."""
-        maps = self.features(images)
+        maps = [x.float() for x in self.features(images)]  # autocast may have computed them in half precision
         return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in maps]
 
     def distance(self, a: list[Tensor], b: list[Tensor], weights: Tensor | None = None) -> Tensor:

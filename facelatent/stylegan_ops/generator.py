@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facelatent.stylegan_ops.backend import Backend
+
 Noise = Literal["const", "random", "none"]
 
 _STATISTICS_SAMPLES = 1 << 16
@@ -29,10 +31,12 @@ class Generator(nn.Module):
         layer_resolutions: for each W+ layer, the resolution at which it acts. Layer ranges of edits are kept as
             resolutions so that they carry over between generators with different numbers of layers.
         label_dim: number of classes; 0 for an unconditional generator.
+        backend: which operators draw; see :func:`~facelatent.stylegan_ops.backend.chosen`.
         w_avg: [w_dim] mean of w.
         w_std: [w_dim] standard deviation of each coordinate of w.
         w_components: [w_dim, w_dim] principal components of w, one a row, by falling variance.
         w_scales: [w_dim] standard deviation of w along each component.
+        backend: which implementation draws; see :func:`~facelatent.stylegan_ops.backend.chosen`.
     """
 
     w_avg: Tensor
@@ -50,6 +54,7 @@ class Generator(nn.Module):
         self.z_dim = z_dim
         self.w_dim = w_dim
         self.label_dim = 0
+        self.backend: Backend | None = None
         self.register_buffer("w_avg", torch.zeros(w_dim))
         self.register_buffer("w_std", torch.ones(w_dim))
         # On the CPU by name: torch.eye on the meta device, where loaders build networks, imports a second of compilers.

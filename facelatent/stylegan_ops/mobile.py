@@ -7,7 +7,7 @@ This is the inference form: demodulation is static and folded into the weights, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facelatent.errors import UnsupportedCheckpoint
+from facelatent.stylegan_ops import mobile_fused
 from facelatent.stylegan_ops.generator import Generator, Noise, check_noise, pooled
 from facelatent.stylegan_ops.openvino_ir import OpenVinoIR
 
@@ -66,18 +67,27 @@ class StyledLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("noise", torch.zeros(1, 1, side, side))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
-        """x [n, inputs, side, side], w [n, w_dim] -> [n, outputs, side, side]."""
-        x = x * self.affine(w)[:, :, None, None]
+    def noise_map(self, noise: Noise, count: int) -> Tensor | None:
+        """What to add to ``count`` samples: [1 or count, 1, side, side], or None."""
+        if noise == "const":
+            return self.noise
+        if noise == "none":
+            return None
+        # The strength is folded into the fixed map, so that map's own standard deviation stands for it.
+        drawn = torch.randn(count, *self.noise.shape[1:], dtype=self.noise.dtype, device=self.noise.device)
+        return drawn * self.noise.std()
+
+    def styled(self, x: Tensor, style: Tensor, noise_map: Tensor | None) -> Tensor:
+        """x [n, inputs, side, side], style [n, inputs] -> [n, outputs, side, side]."""
+        x = x * style[:, :, None, None]
         if self.depthwise is not None:
             x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
         x = F.conv2d(x, self.weight, self.bias, padding=0 if self.depthwise is not None else 1)
-        if noise == "const":
-            x = x + self.noise
-        elif noise == "random":
-            # The strength is folded into the fixed map, so that map's own standard deviation stands for it.
-            x = x + torch.randn_like(x[:, :1]) * self.noise.std()
-        return F.leaky_relu(x, SLOPE)
+        return F.leaky_relu(x if noise_map is None else x + noise_map, SLOPE)
+
+    def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
+        """x [n, inputs, side, side], w [n, w_dim] -> [n, outputs, side, side]."""
+        return self.styled(x, self.affine(w), self.noise_map(noise, len(x)))
 
 
 class Block(nn.Module):
@@ -89,11 +99,10 @@ class Block(nn.Module):
         self.conv1 = StyledLayer(w_dim, inputs // 4, outputs, side)
         self.conv2 = StyledLayer(w_dim, outputs, outputs, side)
 
-    def forward(self, x: Tensor, w1: Tensor, w2: Tensor, noise: Noise) -> Tensor:
-        """x [n, inputs, side/2, side/2] -> [n, outputs, side, side]; ``up`` and ``conv1`` share one w."""
-        x = inverse_haar(x * self.up(w1)[:, :, None, None])
-        out: Tensor = self.conv2(self.conv1(x, w1, noise), w2, noise)
-        return out
+    def forward(self, x: Tensor, styles: Sequence[Tensor], noise_maps: Sequence[Tensor | None]) -> Tensor:
+        """x [n, inputs, side/2, side/2] -> [n, outputs, side, side], with the styles of ``up`` and of both layers."""
+        x = inverse_haar(x * styles[0][:, :, None, None])
+        return self.conv2.styled(self.conv1.styled(x, styles[1], noise_maps[0]), styles[2], noise_maps[1])
 
 
 class MobileStyleGAN(Generator):
@@ -130,16 +139,47 @@ class MobileStyleGAN(Generator):
         """Draw images; see :meth:`Generator.synthesis`."""
         check_noise(noise)
         size = self.resolution if resolution is None else resolution
-        x = self.const.expand(len(ws), -1, -1, -1)
-        x = self.conv1(x, ws[:, 0], noise)
+        codes = ws.unbind(1)
+        x = self.conv1(self.const.expand(len(ws), -1, -1, -1), codes[0], noise)
+        styles = [site(codes[index]) for index, site in self.sites()]
+        noise_maps = [layer.noise_map(noise, len(ws)) for layer in self.layers()]
+        # Half the LL band is the exact 2x2 mean of the image: smaller pictures never need the full one.
+        bands = 12 if size == self.resolution else 3
+        if mobile_fused.fits(self, x, noise_maps):
+            image = mobile_fused.draw(self, x, torch.cat(styles, 1), noise_maps, bands)
+        else:
+            image = self.draw(x, styles, noise_maps, bands)
+        return pooled(image, size, self.resolution)
+
+    def layers(self) -> Iterator[StyledLayer]:
+        """The styled layers after the first one."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield from (block.conv1, block.conv2)
+
+    def sites(self) -> Iterator[tuple[int, nn.Linear]]:
+        """Modulations after the first layer's, each with its W+ layer: ``up`` and ``conv1`` of a block share one."""
         for index, block in enumerate(self.blocks):
-            x = block(x, ws[:, 1 + 2 * index], ws[:, 2 + 2 * index], noise)
-        x = x * self.to_img(ws[:, -1])[:, :, None, None]
-        if size < self.resolution:
-            # Half the LL band is the exact 2x2 mean of the image: smaller pictures never need the full one.
-            low = F.conv2d(x, self.to_img_weight[:3] * 0.5, self.to_img_bias[:3] * 0.5)
-            return pooled(low, size, self.resolution)
-        return pooled(inverse_haar(F.conv2d(x, self.to_img_weight, self.to_img_bias)), size, self.resolution)
+            assert isinstance(block, Block)
+            first = 1 + 2 * index
+            yield from ((first, block.up), (first, block.conv1.affine), (first + 1, block.conv2.affine))
+        yield self.num_ws - 1, self.to_img
+
+    def draw(self, x: Tensor, styles: Sequence[Tensor], noise_maps: Sequence[Tensor | None], bands: int) -> Tensor:
+        """The blocks and the image head in plain PyTorch.
+
+        Args:
+            x: [n, channels[0], 4, 4], the first layer's result.
+            styles: [n, channels] of each modulation after the first layer's.
+            noise_maps: of each layer after the first.
+            bands: 12 for the image; 3 for half its LL band, [n, 3, H/2, W/2].
+        """
+        for index, block in enumerate(self.blocks):
+            x = block(x, styles[3 * index : 3 * index + 3], noise_maps[2 * index : 2 * index + 2])
+        x = x * styles[-1][:, :, None, None]
+        if bands == 3:
+            return F.conv2d(x, self.to_img_weight[:3] * 0.5, self.to_img_bias[:3] * 0.5)
+        return inverse_haar(F.conv2d(x, self.to_img_weight, self.to_img_bias))
 
 
 def read_random_face(folder: Path, name: str) -> MobileStyleGAN:

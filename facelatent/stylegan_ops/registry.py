@@ -12,6 +12,7 @@ from torch import Tensor
 from facelatent.assets import asset_path, cache_dir, converted
 from facelatent.errors import FacelatentError, UnsupportedCheckpoint, UnwritableOutput
 from facelatent.files import save_tensors
+from facelatent.stylegan_ops.backend import Backend, chosen
 from facelatent.stylegan_ops.checkpoints import build_generator, convert, pack, read_checkpoint
 from facelatent.stylegan_ops.generator import Generator
 from facelatent.stylegan_ops.memory import keep_freed_memory
@@ -23,7 +24,11 @@ DEFAULT_GENERATOR = "mobile-ffhq-1024"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def load_generator(name_or_path: str | Path = DEFAULT_GENERATOR, device: str | torch.device | None = None) -> Generator:
+def load_generator(
+    name_or_path: str | Path = DEFAULT_GENERATOR,
+    device: str | torch.device | None = None,
+    backend: Backend | None = None,
+) -> Generator:
     """Load a generator, ready to draw, its weights frozen.
 
     Args:
@@ -32,15 +37,22 @@ def load_generator(name_or_path: str | Path = DEFAULT_GENERATOR, device: str | t
             :func:`~facelatent.stylegan_ops.checkpoints.read_checkpoint` reads: NVIDIA ``.pkl``, rosinality, pSp, e4e,
             NADA or DIFA ``.pt``, safetensors.
         device: where to put it; a GPU if there is one, else the CPU.
+        backend: which implementation draws: ``auto``, ``reference``, ``cpu`` or ``cuda``; see
+            :func:`~facelatent.stylegan_ops.backend.chosen`.
 
     Raises:
+        ValueError: an unknown backend.
+        KernelsUnavailable: the named backend does not run on the device, or its kernels cannot be had here.
         AssetUnavailable: the named weights cannot be fetched.
         UnsafeCheckpoint: the file would have to run code to be read.
         UnsupportedCheckpoint: neither a known name nor a readable generator file.
         FacelatentError: the device cannot be used.
     """
     target = _device(device)
+    if backend is not None:
+        chosen(backend, target)
     generator = _find(name_or_path)
+    generator.backend = backend
     if target.type == "cpu":
         keep_freed_memory()
     # channels_last is what the CPU's convolution library works in: a tenth to a half faster.

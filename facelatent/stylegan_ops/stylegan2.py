@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facelatent.stylegan_ops.backend import Backend, chosen
 from facelatent.stylegan_ops.bias_act import bias_act
+from facelatent.stylegan_ops.conv3x3 import Derived
+from facelatent.stylegan_ops.epilogue import TAPS
+from facelatent.stylegan_ops.fused import EPSILON, draw
 from facelatent.stylegan_ops.generator import Generator, Noise, check_noise, pooled
 from facelatent.stylegan_ops.upfirdn2d import setup_filter, upfirdn2d, upsample2d
 
-#: Added under the square roots of the mapping's normalisation and of demodulation.
-EPSILON = 1e-8
 #: Learning-rate multiplier of the mapping network; stored weights are effective weights divided by it.
 MAPPING_RATE = 0.01
-#: The resampling filter of every StyleGAN2, before normalisation.
-TAPS = (1.0, 3.0, 3.0, 1.0)
 #: What half precision limits activations to, as in training.
 HALF_CLAMP = 256.0
 
@@ -112,7 +112,7 @@ class Mapping(nn.Module):
         if self.embed is not None and label is not None:
             x = torch.cat([x, normalized(self.embed(label.to(x)))], dim=1)
         for layer in self.layers:
-            x = bias_act(layer(x), act="lrelu")
+            x = bias_act(layer(x), act="lrelu", backend="reference")  # too small to gain by another
         return x
 
 
@@ -141,7 +141,7 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, up_filter: Tensor
     else:
         # A transposed convolution is the true convolution of the zero-stuffed image; 2h + 1 becomes 2h.
         x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        x = upfirdn2d(x, up_filter, padding=1, gain=4)
+        x = upfirdn2d(x, up_filter, padding=1, gain=4, backend="reference")
     return x * demodulation[:, :, None, None]
 
 
@@ -158,6 +158,7 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise", torch.zeros(side, side))
+        self.derived = Derived()
 
     def forward(self, x: Tensor, style: Tensor, noise: Noise, up_filter: Tensor, clamp: float | None) -> Tensor:
         """x [n, inputs, h, w], style [n, inputs] -> [n, outputs, side, side]."""
@@ -167,7 +168,7 @@ class StyledConv(nn.Module):
         elif noise == "random":
             drawn = torch.randn(len(x), 1, *self.noise.shape, device=x.device)
             x = x + (drawn * self.noise_strength).to(x.dtype)
-        return bias_act(x, self.bias, act="lrelu", clamp=clamp)
+        return bias_act(x, self.bias, act="lrelu", clamp=clamp, backend="reference")
 
 
 class ToRGB(nn.Module):
@@ -183,7 +184,11 @@ class ToRGB(nn.Module):
         """x [n, inputs, h, w], style [n, inputs] -> float32 [n, 3, h, w]."""
         style = style / math.sqrt(style.shape[1])
         x = F.conv2d(x * style.to(x.dtype)[:, :, None, None], self.weight.to(x.dtype))
-        return bias_act(x, self.bias, clamp=clamp).float()
+        return bias_act(x, self.bias, clamp=clamp, backend="reference").float()
+
+    def modulated(self, style: Tensor) -> Tensor:
+        """The weights of each sample: style [n, inputs] -> [n, 3, inputs]."""
+        return self.weight[:, :, 0, 0] * (style / math.sqrt(style.shape[1]))[:, None]
 
 
 class Block(nn.Module):
@@ -234,14 +239,32 @@ class Synthesis(nn.Module):
                 yield f"{site}.{name}", index, layer
                 index += name != "torgb"
 
-    def forward(self, styles: Styles, noise: Noise) -> Tensor:
+    def convolutions(self) -> Iterator[tuple[str, Block, StyledConv]]:
+        """(name as in :meth:`named_layers`, its block, layer), in drawing order."""
+        for site, block in self.resolutions():
+            for name, layer in block.layers():
+                if isinstance(layer, StyledConv):
+                    yield f"{site}.{name}", block, layer
+
+    def forward(self, styles: Styles, noise: Noise, backend: Backend | None = None) -> Tensor:
         """Styles by layer name, each [n, channels] -> [n, 3, resolution, resolution]."""
+        kind = chosen(backend, self.const.device)
+        if kind == "reference" or not self._compiled(styles):
+            return self._reference(styles, noise)
+        return draw(self, styles, noise, kind)
+
+    def _compiled(self, styles: Styles) -> bool:
+        """Whether there are kernels for these: none for float16 on the CPU, none for float64, none for no samples."""
+        half = self.const.device.type == "cpu" and any(block.dtype == torch.float16 for _, block in self.resolutions())
+        return not half and all(t.dtype == torch.float32 and len(t) for t in (self.const, *styles.values()))
+
+    def _reference(self, styles: Styles, noise: Noise) -> Tensor:
         x = self.const.expand(len(styles["b4.conv1"]), -1, -1, -1)
         image: Tensor | None = None
         for site, block in self.resolutions():
             x = x.to(block.dtype)
             if image is not None:
-                image = upsample2d(image, self.up_filter)
+                image = upsample2d(image, self.up_filter, backend="reference")
             for name, layer in block.layers():
                 style = styles[f"{site}.{name}"]
                 if isinstance(layer, ToRGB):
@@ -331,7 +354,7 @@ class StyleGAN2(Generator):
             wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
             raise ValueError(f"styles missing, unknown or of another size: {', '.join(wrong[:5])}")
         size = self.resolution if resolution is None else resolution
-        return pooled(self.synthesis_network(styles, noise), size, self.resolution)
+        return pooled(self.synthesis_network(styles, noise, self.backend), size, self.resolution)
 
     def set_precision(self, dtype: torch.dtype, blocks: int | None = None) -> None:
         """Draw the largest ``blocks`` resolutions in ``dtype``; weights stay float32.

@@ -21,6 +21,7 @@ enum facelatent_code : int {
     FACELATENT_BAD_ABI = 1000,    // struct of another version or size
     FACELATENT_BAD_DTYPE = 1001,  // dtype code that the launcher does not take
     FACELATENT_BAD_SIZE = 1002,   // sizes that the launcher does not take
+    FACELATENT_NO_MEMORY = 1003,
 };
 
 inline const char* facelatent_own_error(int code) {
@@ -29,6 +30,7 @@ inline const char* facelatent_own_error(int code) {
         case FACELATENT_BAD_ABI: return "arguments of another version of the kernels";
         case FACELATENT_BAD_DTYPE: return "a dtype that this kernel does not take";
         case FACELATENT_BAD_SIZE: return "sizes that this kernel does not take";
+        case FACELATENT_NO_MEMORY: return "not enough memory";
         default: return nullptr;
     }
 }

@@ -13,7 +13,8 @@ from typing import Literal
 from torch import Tensor
 
 from facelatent.errors import UnsupportedCheckpoint
-from facelatent.stylegan_ops.stylegan2 import TAPS, StyleGAN2Config
+from facelatent.stylegan_ops.epilogue import TAPS
+from facelatent.stylegan_ops.stylegan2 import StyleGAN2Config
 from facelatent.stylegan_ops.upfirdn2d import setup_filter
 
 #: ``nvidia``: stylegan2-ada-pytorch; ``rosinality``: stylegan2-pytorch and what grew from it (pSp, e4e, NADA, DIFA);

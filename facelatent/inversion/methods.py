@@ -1,0 +1,202 @@
+"""The ways from a photo to a latent: an encoder, optimisation, tuning, and what makes sense of them together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from facelatent.delta import GeneratorDelta
+from facelatent.errors import FacelatentError, UnreadableImage
+from facelatent.inversion.alignment import aligned_crop
+from facelatent.inversion.encoders import Encoder
+from facelatent.inversion.optimize import (
+    COMPARE_SIDE,
+    OptimizeSettings,
+    crop_tensor,
+    optimize,
+    reconstruction_metrics,
+)
+from facelatent.inversion.tuning import TuneSettings, tune
+from facelatent.latent import Latent
+from facelatent.stylegan_ops import Generator
+
+#: From the fastest to the most faithful; what stands before a plus is the start of what stands behind it.
+METHODS = ("encoder", "encoder+optimize", "encoder+optimize+tune", "optimize", "optimize+tune")
+
+#: The share of a time limit that optimisation gets if tuning follows.
+_OPTIMIZE_SHARE = 0.4
+#: Seconds of a time limit that are kept for measuring the result.
+_MEASURING = 1.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a photo becomes a latent.
+
+    Attributes:
+        method: one of :data:`METHODS`; None for ``encoder+optimize+tune`` if there is an encoder, else
+            ``optimize+tune``.
+        optimize: settings of the optimisation.
+        tune: settings of the tuning.
+        encoder: where methods with ``encoder`` start; None for :func:`default_encoder`.
+        time_limit: seconds that an inversion may take, about; both schedules are fitted to it. The result then depends
+            on the machine. None for as long as the steps take.
+    """
+
+    method: str | None = None
+    optimize: OptimizeSettings = field(default_factory=OptimizeSettings)
+    tune: TuneSettings = field(default_factory=TuneSettings)
+    encoder: Encoder | None = None
+    time_limit: float | None = None
+
+    def encoder_for(self, generator: Generator) -> Encoder | None:
+        """The encoder that is used with ``generator``, if there is one."""
+        return self.encoder or default_encoder(generator)
+
+    def method_for(self, generator: Generator) -> str:
+        """The method that is used with ``generator``.
+
+        Raises:
+            ValueError: there is no such method.
+        """
+        if self.method is None:
+            return "optimize+tune" if self.encoder_for(generator) is None else "encoder+optimize+tune"
+        if self.method not in METHODS:
+            raise ValueError(f"unknown inversion method {self.method!r}; known: {', '.join(METHODS)}")
+        return self.method
+
+    def described(self, generator: Generator) -> dict[str, Any]:
+        """What a latent records, so that the same recipe is known again: only what the method uses."""
+        method = self.method_for(generator)
+        record: dict[str, Any] = {"method": method, "time_limit": self.time_limit}
+        if "encoder" in method:
+            encoder = self.encoder_for(generator)
+            record["encoder"] = None if encoder is None else encoder.name
+        if "optimize" in method:
+            record["settings"] = asdict(self.optimize)
+        if "tune" in method:
+            record["tuning"] = asdict(self.tune)
+        return record
+
+
+def default_encoder(generator: Generator) -> Encoder | None:
+    """The encoder that comes with facelatent for ``generator``; None if there is none."""
+    return None
+
+
+def invert(
+    image: Image.Image,
+    generator: Generator,
+    method: str | None = None,
+    aligned: bool = False,
+    face: int | None = None,
+    settings: OptimizeSettings | None = None,
+    photo_sha256: str | None = None,
+    source: str = "the picture",
+    progress: bool = False,
+    tune_settings: TuneSettings | None = None,
+    encoder: Encoder | None = None,
+    time_limit: float | None = None,
+) -> Latent:
+    """Find the latent whose picture looks like the face in ``image``.
+
+    Args:
+        image: a photo, or an aligned crop.
+        generator: draws the reconstruction; it is not changed.
+        method: one of :data:`METHODS`; see :class:`Recipe` for the default.
+        aligned: ``image`` is an FFHQ-aligned crop already: do not look for a face.
+        face: which face, 1 = best-scored; None takes the best.
+        settings: of the optimisation.
+        photo_sha256: checksum of the photo's file, recorded in the latent.
+        source: what messages call the photo.
+        progress: show progress bars with the current loss.
+        tune_settings: of the tuning.
+        encoder: where methods with ``encoder`` start.
+        time_limit: seconds; see :class:`Recipe`.
+
+    Returns:
+        A latent with the crop's quad, what the generator was tuned by, and, in ``metrics``, what
+        :func:`~facelatent.inversion.reconstruction_metrics` measures.
+
+    Raises:
+        NoFaceFound: see :func:`facelatent.inversion.aligned_crop`.
+        UnreadableImage: ``aligned``, but the picture is not square.
+        IncompatibleLatent: the encoder is for another generator.
+        FacelatentError: the method needs an encoder, and there is none.
+        ValueError: unknown method.
+    """
+    recipe = Recipe(method, settings or OptimizeSettings(), tune_settings or TuneSettings(), encoder, time_limit)
+    return invert_with(recipe, image, generator, aligned, face, photo_sha256, source, progress)
+
+
+def invert_with(
+    recipe: Recipe,
+    image: Image.Image,
+    generator: Generator,
+    aligned: bool = False,
+    face: int | None = None,
+    photo_sha256: str | None = None,
+    source: str = "the picture",
+    progress: bool = False,
+) -> Latent:
+    """:func:`invert` by a :class:`Recipe`."""
+    began = time.monotonic()
+    check_recipe(recipe, generator)
+    if aligned and image.width != image.height:
+        raise UnreadableImage(
+            f"{source} is {image.width} x {image.height}: an aligned crop is square; do not say aligned"
+        )
+    crop = None if aligned else aligned_crop(image, generator.resolution, face, source)
+    square = image.convert("RGB") if crop is None else crop.image
+    ws, delta = _found(recipe, square, generator, began, progress)
+    drawing = generator if delta is None else delta.applied(generator)
+    with torch.no_grad():
+        reconstruction = drawing.synthesis(ws, resolution=min(COMPARE_SIDE, generator.resolution))
+    return Latent(
+        ws.cpu(),
+        generator.name,
+        generator.fingerprint,
+        method={"face": face, "aligned": aligned, **recipe.described(generator)},
+        quad=None if crop is None else crop.quad.tolist(),
+        photo_sha256=photo_sha256,
+        metrics=reconstruction_metrics(crop_tensor(square, reconstruction.shape[-1]), reconstruction.cpu()),
+        delta=delta,
+    )
+
+
+def check_recipe(recipe: Recipe, generator: Generator) -> None:
+    """Raise now what :func:`invert_with` would raise about a recipe before it looks at a photo."""
+    method = recipe.method_for(generator)
+    if "encoder" in method and recipe.encoder_for(generator) is None:
+        without = "optimize+tune" if "tune" in method else "optimize"
+        raise FacelatentError(
+            f"{generator.name} has no encoder of its own, and the method {method!r} starts from one: pass --encoder "
+            f"FILE (a pSp or e4e checkpoint for this generator), or use --method {without}"
+        )
+
+
+def _found(
+    recipe: Recipe, square: Image.Image, generator: Generator, began: float, progress: bool
+) -> tuple[Tensor, GeneratorDelta | None]:
+    """Codes of an aligned crop, and the tuning if the method has one."""
+    method, encoder = recipe.method_for(generator), recipe.encoder_for(generator)
+
+    def left() -> float | None:
+        return None if recipe.time_limit is None else recipe.time_limit - _MEASURING - (time.monotonic() - began)
+
+    ws = None
+    if "encoder" in method and encoder is not None:
+        with torch.no_grad():
+            ws = encoder.encode_for(crop_tensor(square, encoder.input_side).to(generator.device), generator)
+    if "optimize" in method:
+        seconds = left()
+        if seconds is not None and "tune" in method:
+            seconds *= _OPTIMIZE_SHARE
+        ws = optimize(square, generator, recipe.optimize, progress, ws, seconds)
+    assert ws is not None
+    return ws, tune(generator, ws, square, recipe.tune, progress, left()) if "tune" in method else None
