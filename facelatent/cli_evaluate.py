@@ -10,12 +10,11 @@ import click
 
 from facelatent.cli_common import (
     chosen_generator,
-    chosen_settings,
+    chosen_recipe,
     device_option,
     generator_option,
     on_terminal,
-    seed_option,
-    steps_option,
+    recipe_options,
 )
 from facelatent.errors import FacelatentError
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from facelatent.evaluation import Case, EditSummary, Evaluation, Inverted, Inverter, Probe
+    from facelatent.inversion import Recipe
     from facelatent.stylegan_ops import Generator
 
 
@@ -52,7 +52,6 @@ def evaluate() -> None:
     show_default=True,
     help="Of the generated faces; no training saw these.",
 )
-@click.option("--method", type=click.Choice(["optimize"]), default="optimize", show_default=True, help="How to invert.")
 @click.option("--arcface", type=click.Path(path_type=Path), metavar="FILE", help="model_ir_se50.pth: one more judge.")
 @click.option("--edits/--no-edits", default=True, show_default=True, help="Try edits on what was inverted.")
 @click.option(
@@ -69,8 +68,7 @@ def evaluate() -> None:
     show_default=True,
     help="Folder to write.",
 )
-@steps_option
-@seed_option
+@recipe_options
 @generator_option
 @device_option
 def inversion(out: Path, **options: Any) -> None:
@@ -81,24 +79,28 @@ def inversion(out: Path, **options: Any) -> None:
 
     \b
     Examples:
-      facelatent evaluate inversion --generated 10
+      facelatent evaluate inversion --generated 10 --method optimize
       facelatent evaluate inversion --images photos/ --limit 10 -o report
-      facelatent evaluate inversion --images crops/ --aligned --no-edits --steps 100
+      facelatent evaluate inversion --images crops/ --aligned --no-edits --time-limit 60
     """
     from facelatent.evaluation import EvaluationSettings, evaluate_inversion
-    from facelatent.inversion import ArcFaceIdentity
+    from facelatent.inversion import ArcFaceIdentity, Recipe, check_recipe
 
     _check(out, options)
     generator = chosen_generator(options)
+    recipe = chosen_recipe(options) or Recipe()
+    check_recipe(recipe, generator)
     cases = _cases(generator, options)
     probes = _probes(generator) if options["edits"] else []
-    consistency = options["method"] == "encoder" if options["consistency"] is None else options["consistency"]
+    consistency = options["consistency"]
+    if consistency is None:
+        consistency = recipe.method_for(generator) == "encoder"
     arcface = ArcFaceIdentity(options["arcface"], generator.device) if options["arcface"] else None
     settings = EvaluationSettings(probes, consistency, arcface, options["rows"])
-    result = evaluate_inversion(cases, generator, _inverter(generator, options), settings, progress=on_terminal())
+    result = evaluate_inversion(cases, generator, _inverter(recipe, generator), settings, progress=on_terminal())
     edits = _edit_summary(result, generator, probes, options)
     _print(result, edits)
-    _write(out, result, edits, generator, options)
+    _write(out, result, edits, generator, recipe, options)
     if result.failed:
         raise SystemExit(1)
 
@@ -148,15 +150,13 @@ def _probes(generator: Generator) -> list[Probe]:
         return []
 
 
-def _inverter(generator: Generator, options: dict[str, Any]) -> Inverter:
+def _inverter(recipe: Recipe, generator: Generator) -> Inverter:
     from facelatent.evaluation import Inverted
-    from facelatent.inversion import invert
-
-    settings = chosen_settings(options)
+    from facelatent.inversion import invert_with
 
     def found(image: Image.Image) -> Inverted:
-        latent = invert(image, generator, method=options["method"], aligned=True, settings=settings)
-        return Inverted(latent.ws, generator)
+        latent = invert_with(recipe, image, generator, aligned=True)
+        return Inverted(latent.ws, latent.generator_for(generator))
 
     return found
 
@@ -188,7 +188,12 @@ def _print(result: Evaluation, edits: list[EditSummary]) -> None:
 
 
 def _write(
-    out: Path, result: Evaluation, edits: list[EditSummary], generator: Generator, options: dict[str, Any]
+    out: Path,
+    result: Evaluation,
+    edits: list[EditSummary],
+    generator: Generator,
+    recipe: Recipe,
+    options: dict[str, Any],
 ) -> None:
     import json
     from dataclasses import asdict
@@ -200,6 +205,7 @@ def _write(
     record = {
         "evaluation": "inversion",
         "generator": {"name": generator.name, "fingerprint": generator.fingerprint},
+        "inversion": recipe.described(generator),
         "options": chosen,
         "summary": {name: asdict(summary) for name, summary in result.summary().items()},
         "edits": [asdict(edit) for edit in edits],

@@ -362,14 +362,14 @@ def run(*arguments: object) -> Result:
 
 @needs_weights
 def test_command_on_generated_faces(tiny_generator_file: Path, tmp_path: Path) -> None:
-    tiny = ("--generator", tiny_generator_file, "--device", "cpu", "--steps", "2")
+    tiny = ("--generator", tiny_generator_file, "--device", "cpu", "--method", "optimize", "--steps", "2")
     result = run("--generated", "2", "--mixed", "--psi", "0.7", "-o", tmp_path / "out", *tiny)
     assert result.exit_code == 0, result.output
     assert "no edits are tried: the boundary 'smile' belongs to generator mobile-ffhq-1024" in result.stderr
     assert "PSNR (peak 2), dB, 256 px" in result.stdout
     record = json.loads((tmp_path / "out" / "inversion.json").read_text())
     assert [picture["name"] for picture in record["pictures"]] == ["seed 2000000", "seed 2000001"]
-    assert record["options"]["method"] == "optimize" and record["options"]["mixed"] is True
+    assert record["inversion"]["method"] == "optimize" and record["options"]["mixed"] is True
     values = [picture["metrics"]["lpips_alex"] for picture in record["pictures"]]
     assert record["summary"]["lpips_alex"]["mean"] == pytest.approx(sum(values) / 2)
     with Image.open(tmp_path / "out" / "inversion.jpg") as sheet:
@@ -383,7 +383,7 @@ def test_command_on_photos(tiny_generator: MobileStyleGAN, tiny_generator_file: 
     for number, case in enumerate(generated_cases(tiny_generator, 3)):
         case.load().image.save(photos / f"{number}.png")
     (photos / "1.png").write_bytes(b"no picture")
-    tiny = ("--generator", tiny_generator_file, "--device", "cpu", "--steps", "2", "--no-edits")
+    tiny = ("--generator", tiny_generator_file, "--device", "cpu", "--method", "optimize", "--steps", "2", "--no-edits")
     result = run("--images", photos, "--aligned", "--limit", "2", "-o", tmp_path / "out", *tiny)
     assert result.exit_code == 1
     assert f"1 of 2 failed:\n  {photos / '1.png'} is not an image" in result.stderr
