@@ -1,0 +1,221 @@
+"""The commands that measure: ``evaluate inversion``; ``cli.py`` adds them to its own."""
+
+# Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facelatent.cli_common import (
+    chosen_generator,
+    chosen_recipe,
+    device_option,
+    generator_option,
+    on_terminal,
+    recipe_options,
+)
+from facelatent.errors import FacelatentError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from facelatent.evaluation import Case, EditSummary, Evaluation, Inverted, Inverter, Probe
+    from facelatent.inversion import Recipe
+    from facelatent.stylegan_ops import Generator
+
+
+def add_to(group: click.Group) -> None:
+    """Add this module's commands to ``group``."""
+    group.add_command(evaluate)
+
+
+@click.group()
+def evaluate() -> None:
+    """Measure how well things work, on your pictures or on generated ones."""
+
+
+@evaluate.command()
+@click.option("--images", type=click.Path(path_type=Path), help="A folder of photos, or one photo.")
+@click.option("--generated", type=click.IntRange(1), metavar="N", help="N generated faces, whose codes are known.")
+@click.option("--aligned", is_flag=True, help="The images are FFHQ-aligned crops: do not look for faces.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many images.")
+@click.option(
+    "--psi", type=click.FloatRange(0, 2), default=0.8, show_default=True, help="Truncation of generated faces."
+)
+@click.option("--mixed", is_flag=True, help="Generated faces change from one w to another at random layers.")
+@click.option(
+    "--first-seed",
+    type=click.IntRange(0, 2**62),
+    default=2_000_000,
+    show_default=True,
+    help="Of the generated faces; no training saw these.",
+)
+@click.option("--arcface", type=click.Path(path_type=Path), metavar="FILE", help="model_ir_se50.pth: one more judge.")
+@click.option("--edits/--no-edits", default=True, show_default=True, help="Try edits on what was inverted.")
+@click.option(
+    "--consistency/--no-consistency",
+    default=None,
+    help="Invert each edited picture again; seven times the work.  [default: for --method encoder]",
+)
+@click.option("--rows", type=click.IntRange(1, 200), default=12, show_default=True, help="Pictures on the sheet.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("evaluation"),
+    show_default=True,
+    help="Folder to write.",
+)
+@recipe_options
+@generator_option
+@device_option
+def inversion(out: Path, **options: Any) -> None:
+    """Invert pictures and measure the reconstructions, whether edits still work, and how stable the codes are.
+
+    Prints a table, and writes inversion.json with everything about every picture and inversion.jpg, a sheet with the
+    worst ones first. Takes as long as the inversions, and about ten seconds more for each picture.
+
+    \b
+    Examples:
+      facelatent evaluate inversion --generated 10 --method optimize
+      facelatent evaluate inversion --images photos/ --limit 10 -o report
+      facelatent evaluate inversion --images crops/ --aligned --no-edits --time-limit 60
+    """
+    from facelatent.evaluation import EvaluationSettings, evaluate_inversion
+    from facelatent.inversion import ArcFaceIdentity, Recipe, check_recipe
+
+    _check(out, options)
+    generator = chosen_generator(options)
+    recipe = chosen_recipe(options) or Recipe()
+    check_recipe(recipe, generator)
+    cases = _cases(generator, options)
+    probes = _probes(generator) if options["edits"] else []
+    consistency = options["consistency"]
+    if consistency is None:
+        consistency = recipe.method_for(generator) == "encoder"
+    arcface = ArcFaceIdentity(options["arcface"], generator.device) if options["arcface"] else None
+    settings = EvaluationSettings(probes, consistency, arcface, options["rows"])
+    result = evaluate_inversion(cases, generator, _inverter(recipe, generator), settings, progress=on_terminal())
+    edits = _edit_summary(result, generator, probes, options)
+    _print(result, edits)
+    _write(out, result, edits, generator, recipe, options)
+    if result.failed:
+        raise SystemExit(1)
+
+
+def _check(out: Path, options: dict[str, Any]) -> None:
+    """Complain about what cannot work before minutes of work."""
+    from facelatent.files import check_writable
+
+    images, generated = options["images"], options["generated"]
+    if (images is None) == (generated is None):
+        raise click.UsageError("say what to invert: --images DIR or --generated N")
+    names = ("psi", "mixed", "first_seed") if generated is None else ("aligned", "limit")
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for {'--generated' if generated is None else '--images'}")
+    if images is not None and out.resolve() == images.resolve():
+        raise FacelatentError(f"{out} is the folder of the images, and the sheet would become one; choose another")
+    for name in ("inversion.json", "inversion.jpg"):
+        check_writable(out / name)
+
+
+def _cases(generator: Generator, options: dict[str, Any]) -> list[Case]:
+    from facelatent.batch import gather
+    from facelatent.evaluation import generated_cases, photo_cases
+    from facelatent.images import picture_suffixes
+
+    if options["generated"] is not None:
+        return generated_cases(generator, options["generated"], options["first_seed"], options["psi"], options["mixed"])
+    photos, _ = gather([options["images"]], picture_suffixes())
+    if not photos:
+        raise FacelatentError(
+            f"{options['images']} has no pictures ({', '.join(picture_suffixes())}); folders in it are not searched"
+        )
+    return photo_cases(photos[: options["limit"]], generator, options["aligned"])
+
+
+def _probes(generator: Generator) -> list[Probe]:
+    from facelatent.errors import IncompatibleLatent
+    from facelatent.evaluation import load_probes
+
+    try:
+        return load_probes(generator)
+    except IncompatibleLatent as error:
+        click.echo(f"no edits are tried: {error}", err=True)
+        return []
+
+
+def _inverter(recipe: Recipe, generator: Generator) -> Inverter:
+    from facelatent.evaluation import Inverted
+    from facelatent.inversion import invert_with
+
+    def found(image: Image.Image) -> Inverted:
+        latent = invert_with(recipe, image, generator, aligned=True)
+        return Inverted(latent.ws, latent.generator_for(generator))
+
+    return found
+
+
+def _edit_summary(
+    result: Evaluation, generator: Generator, probes: list[Probe], options: dict[str, Any]
+) -> list[EditSummary]:
+    """Edits of photos are compared with those of generated faces, which takes a minute."""
+    from facelatent.evaluation import generated_effects
+
+    photos = options["images"] is not None and result.pictures and probes
+    return result.edit_summary(generated_effects(generator, probes, progress=on_terminal()) if photos else ())
+
+
+def _print(result: Evaluation, edits: list[EditSummary]) -> None:
+    from facelatent.evaluation import edit_table
+    from facelatent.inversion.evaluation import summary_table
+
+    if result.pictures:
+        click.echo(summary_table(result.summary()))
+    if edits:
+        click.echo(f"\n{edit_table(edits)}")
+    if result.failed:
+        total = len(result.pictures) + len(result.failed)
+        lines = [reason if name in reason else f"{name}: {reason}" for name, reason in result.failed]
+        click.echo(
+            "\n".join([f"facelatent: {len(lines)} of {total} failed:", *(f"  {line}" for line in lines)]), err=True
+        )
+
+
+def _write(
+    out: Path,
+    result: Evaluation,
+    edits: list[EditSummary],
+    generator: Generator,
+    recipe: Recipe,
+    options: dict[str, Any],
+) -> None:
+    import json
+    from dataclasses import asdict
+
+    from facelatent.files import atomic_path
+    from facelatent.images import save_image
+
+    chosen = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    record = {
+        "evaluation": "inversion",
+        "generator": {"name": generator.name, "fingerprint": generator.fingerprint},
+        "inversion": recipe.described(generator),
+        "options": chosen,
+        "summary": {name: asdict(summary) for name, summary in result.summary().items()},
+        "edits": [asdict(edit) for edit in edits],
+        "pictures": [asdict(picture) for picture in result.pictures],
+        "failed": [{"name": name, "reason": reason} for name, reason in result.failed],
+    }
+    with atomic_path(out / "inversion.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    written = "inversion.json"
+    if result.sheet is not None:
+        save_image(result.sheet, out / "inversion.jpg")
+        written += " and inversion.jpg"
+    click.echo(f"\nwrote {written} to {out}/")
