@@ -409,7 +409,9 @@ def test_interrupted(folder: Path, tiny_generator_file: Path) -> None:
     for number in range(30):
         picture(folder / "photos" / f"{number:02d}.png", number)
     code = (
-        "import time\n"
+        "import signal, time\n"
+        # A shell that runs the tests in the background has interrupts ignored, and children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import facelatent.inversion.methods as methods\n"
         "def slow(square, generator, *rest):\n"
         "    time.sleep(0.3)\n"
