@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from facelatent.cuda_kernels.build import SOURCES
 from torch import Tensor
 
 from facelatent.cuda_kernels.arguments import DTYPES
+from facelatent.cuda_kernels.store import SOURCES
 from facelatent.stylegan_ops import bias_act, upfirdn2d
 from facelatent.stylegan_ops.bias_act import ACTIVATIONS
 
