@@ -26,7 +26,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import checkpoint_files as files
-from common import publish
+from common import publish, seconds_to_read
 
 from facelatent.stylegan_ops import StyleGAN2Config, channels_for, load_generator
 from facelatent.stylegan_ops.checkpoints import convert
@@ -88,11 +88,7 @@ def peak_gigabytes() -> float:
 def measure(path: Path) -> dict[str, float]:
     """Open ``path`` and draw one picture, in this process."""
     start = peak_gigabytes()
-    begin = time.perf_counter()
-    with open(path, "rb") as file:
-        while file.read(1 << 24):
-            pass
-    disk = time.perf_counter() - begin
+    disk = seconds_to_read(path)
     begin, cpu = time.perf_counter(), time.process_time()
     generator = load_generator(path, device="cpu")
     load, cpu = time.perf_counter() - begin, time.process_time() - cpu

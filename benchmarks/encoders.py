@@ -26,7 +26,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import checkpoint_files as files
 from checkpoints import CONFIG_F, in_own_process, peak_gigabytes
-from common import publish
+from common import publish, seconds_to_read
 
 from facelatent.assets import asset_path
 from facelatent.faces import find_faces, identity
@@ -59,11 +59,7 @@ def seconds(work: Callable[[], Any]) -> float:
 def measure(path: Path) -> dict[str, float]:
     """Load ``path`` and encode, in this process."""
     imported = peak_gigabytes()
-    begin = time.perf_counter()
-    with open(path, "rb") as file:
-        while file.read(1 << 24):
-            pass
-    disk = time.perf_counter() - begin
+    disk = seconds_to_read(path)
     begin = time.perf_counter()
     encoder = load_encoder(path, device="cpu")
     load = time.perf_counter() - begin

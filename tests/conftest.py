@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facelatent.assets import asset_path, cache_dir
+from facelatent.boundaries import Boundary
 from facelatent.errors import AssetUnavailable
 from facelatent.images import open_image, to_tensor
 from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, MobileStyleGAN, load_generator, save_generator
@@ -122,3 +125,30 @@ def tiny_generator_file(tiny_generator: MobileStyleGAN, tmp_path_factory: pytest
     path = tmp_path_factory.mktemp("generator") / "tiny.safetensors"
     save_generator(tiny_generator, path)
     return path
+
+
+@pytest.fixture
+def tiny(tiny_generator_file: Path) -> tuple[str, ...]:
+    """Options of a command that uses the tiny generator."""
+    return ("--generator", str(tiny_generator_file), "--device", "cpu")
+
+
+@pytest.fixture
+def grin(tmp_path: Path, tiny_generator: MobileStyleGAN) -> Path:
+    """A boundary of the tiny generator, a random direction on all layers."""
+    path = tmp_path / "grin.boundary.safetensors"
+    normal = torch.randn(512, generator=torch.Generator().manual_seed(0))
+    Boundary("grin", normal / normal.norm(), 0.0, 3.0, None, tiny_generator.name, tiny_generator.fingerprint).save(path)
+    return path
+
+
+def bomb(path: Path) -> None:
+    """A PNG of 20,000 x 20,000 black pixels in a few kilobytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + 2500)) for _ in range(20_000)) + packer.flush()
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from conftest import bomb
 from PIL import Image
 
 from facelatent.batch import Job, gather, plan
 from facelatent.batch import run as run_jobs
-from facelatent.boundaries import Boundary
 from facelatent.cli import main
 from facelatent.editor import draw
 from facelatent.errors import AssetUnavailable, NoFaceFound
@@ -52,19 +50,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     return tmp_path
-
-
-@pytest.fixture
-def tiny(tiny_generator_file: Path) -> tuple[str, ...]:
-    return ("--generator", str(tiny_generator_file), "--device", "cpu")
-
-
-@pytest.fixture
-def grin(tmp_path: Path, tiny_generator: MobileStyleGAN) -> Path:
-    path = tmp_path / "grin.boundary.safetensors"
-    normal = torch.randn(512, generator=torch.Generator().manual_seed(0))
-    Boundary("grin", normal / normal.norm(), 0.0, 3.0, None, tiny_generator.name, tiny_generator.fingerprint).save(path)
-    return path
 
 
 @pytest.fixture
@@ -164,18 +149,6 @@ def test_an_interruption_keeps_what_is_done() -> None:
 
 
 # The bar: 100 pictures, 10 of them broken
-
-
-def bomb(path: Path) -> None:
-    """A PNG of 20,000 x 20,000 black pixels in a few kilobytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packer = zlib.compressobj(9)
-    rows = b"".join(packer.compress(bytes(1 + 2500)) for _ in range(20_000)) + packer.flush()
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
 def cut(path: Path) -> None:

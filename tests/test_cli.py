@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from conftest import make_tiny_generator
+from conftest import bomb, make_tiny_generator
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -111,11 +109,6 @@ def grin(tmp_path: Path, tiny_generator: MobileStyleGAN) -> Path:
         path
     )
     return path
-
-
-@pytest.fixture
-def tiny(tiny_generator_file: Path) -> tuple[str, ...]:
-    return ("--generator", str(tiny_generator_file), "--device", "cpu")
 
 
 # Help and version
@@ -283,18 +276,6 @@ def test_doctor_with_a_broken_nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 # Bad pictures
-
-
-def bomb(path: Path) -> None:
-    """A PNG of 20,000 x 20,000 black pixels in a few kilobytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packer = zlib.compressobj(9)
-    rows = b"".join(packer.compress(bytes(1 + 2500)) for _ in range(20_000)) + packer.flush()
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
 def cut_jpeg(path: Path) -> None:

@@ -248,7 +248,7 @@ def arcface_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_arcface_sees_the_crop(arcface_file: Path) -> None:
     network = ArcFace()
-    network.load_state_dict(torch.load(arcface_file))
+    network.load_state_dict(torch.load(arcface_file, weights_only=True))
     network.eval()
     random = torch.Generator().manual_seed(0)
     a, b = (torch.rand(2, 3, 256, 256, generator=random) * 2 - 1 for _ in range(2))
@@ -273,7 +273,7 @@ def test_arcface_gives_gradients_to_the_first_only(arcface_file: Path) -> None:
 
 
 def test_arcface_takes_its_weights_only(arcface_file: Path, tmp_path: Path) -> None:
-    state = torch.load(arcface_file)
+    state = torch.load(arcface_file, weights_only=True)
     state["extra.weight"] = torch.zeros(1)
     torch.save(state, tmp_path / "more.pth")
     with pytest.raises(UnsupportedCheckpoint, match=r"more\.pth: not the weights of ArcFace: 1 tensors.*extra\.weight"):

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
 from scipy import ndimage
 
-from facelatent.boundaries import Boundary, load_boundary
+from facelatent.boundaries import load_boundary
 from facelatent.cli import main
 from facelatent.editor import AttributeEdit, draw, paste_edit
 from facelatent.errors import FacelatentError
@@ -401,19 +401,6 @@ def worked(*arguments: str | Path) -> str:
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
-
-
-@pytest.fixture
-def tiny(tiny_generator_file: Path) -> tuple[str, ...]:
-    return ("--generator", str(tiny_generator_file), "--device", "cpu")
-
-
-@pytest.fixture
-def grin(tmp_path: Path, tiny_generator: MobileStyleGAN) -> Path:
-    path = tmp_path / "grin.boundary.safetensors"
-    normal = torch.randn(512, generator=torch.Generator().manual_seed(0))
-    Boundary("grin", normal / normal.norm(), 0.0, 3.0, None, tiny_generator.name, tiny_generator.fingerprint).save(path)
-    return path
 
 
 @pytest.fixture

@@ -347,11 +347,6 @@ def test_time_limit(tiny_generator: MobileStyleGAN, target: Image.Image) -> None
 
 
 @pytest.fixture
-def tiny(tiny_generator_file: Path) -> tuple[str, ...]:
-    return ("--generator", str(tiny_generator_file), "--device", "cpu")
-
-
-@pytest.fixture
 def photo(tmp_path: Path, target: Image.Image) -> Path:
     target.save(tmp_path / "me.png")
     return tmp_path / "me.png"

@@ -7,7 +7,6 @@ and are prepared once.
 
 from __future__ import annotations
 
-import math
 import threading
 
 import torch
@@ -21,7 +20,14 @@ from facelatent.stylegan_ops.conv3x3 import Conv3x3, Mode
 from facelatent.stylegan_ops.epilogue import GAIN, SLOPE, epilogue, epilogue_call, skip_add
 from facelatent.stylegan_ops.generator import Noise
 from facelatent.stylegan_ops.launch import DTYPES, launch, refuse_forward_mode, watched
-from facelatent.stylegan_ops.stylegan2_network import EPSILON, StyledConv, Styles, Synthesis
+from facelatent.stylegan_ops.stylegan2_network import (
+    EPSILON,
+    StyledConv,
+    Styles,
+    Synthesis,
+    style_in_range,
+    weight_in_range,
+)
 
 #: Below this side the weights, which the compiled convolution enlarges fourfold, take longer to read than to use. Not
 #: so those of up-sampling, which it enlarges less and PyTorch convolves slowly.
@@ -190,26 +196,22 @@ def _demodulation(layer: StyledConv, style: Tensor, dtype: torch.dtype) -> Tenso
 
     def measure() -> Tensor:
         weight = layer.weight
-        return (_in_range_weight(weight) if dtype == torch.float16 else weight).square().sum((2, 3))
+        return (weight_in_range(weight) if dtype == torch.float16 else weight).square().sum((2, 3))
 
     tuned = torch.is_grad_enabled() and layer.weight.requires_grad
     energy = measure() if tuned else layer.derived.get(f"energy {dtype}", layer.weight, measure)
     return (F.linear(style.square(), energy) + EPSILON).rsqrt()
 
 
-# float16 ends at 65504. Demodulation cancels the factors that keep styles and weights far below.
+# Of the half types only float16, which ends at 65504, is in danger here: sums are float32.
 
 
 def _in_range(style: Tensor, dtype: torch.dtype) -> Tensor:
-    return style / style.abs().amax(1, keepdim=True) if dtype == torch.float16 else style
-
-
-def _in_range_weight(weight: Tensor) -> Tensor:
-    return weight / (weight.abs().amax((1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
+    return style_in_range(style) if dtype == torch.float16 else style
 
 
 def _in_dtype(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    weight = _in_range_weight(weight) if dtype == torch.float16 else weight
+    weight = weight_in_range(weight) if dtype == torch.float16 else weight
     return weight.to(dtype, memory_format=torch.channels_last)
 
 

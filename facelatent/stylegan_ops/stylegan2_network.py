@@ -108,6 +108,19 @@ class Mapping(nn.Module):
         return x
 
 
+# Demodulation cancels the factors of these two; without them the squares under its root overflow half precision.
+
+
+def weight_in_range(weight: Tensor) -> Tensor:
+    """weight [outputs, inputs, kh, kw] with each output's weights scaled to at most 1 / sqrt(their number)."""
+    return weight / (weight.abs().amax((1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
+
+
+def style_in_range(style: Tensor) -> Tensor:
+    """style [n, inputs] scaled to a largest magnitude of 1."""
+    return style / style.abs().amax(1, keepdim=True)
+
+
 def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, up_filter: Tensor | None = None) -> Tensor:
     """Convolve with ``weight`` modulated by ``style`` and demodulated (Karras et al. 2020, equations 1 and 3).
 
@@ -121,9 +134,7 @@ def modulated_conv2d(x: Tensor, weight: Tensor, style: Tensor, up_filter: Tensor
         up_filter: [4, 4]; given, the result is [n, outputs, 2h, 2w], else [n, outputs, h, w].
     """
     if x.dtype != torch.float32:
-        # Demodulation cancels these two factors; without them the squares below overflow half precision.
-        weight = weight / (weight.abs().amax((1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
-        style = style / style.abs().amax(1, keepdim=True)
+        weight, style = weight_in_range(weight), style_in_range(style)
     energy = weight.square().sum((2, 3))  # [outputs, inputs]
     demodulation = (F.linear(style.square(), energy) + EPSILON).rsqrt().to(x.dtype)
     x = x * style.to(x.dtype)[:, :, None, None]
