@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from facelatent import __version__, cli_evaluate, cli_generators, cli_kernels, cli_photos
+from facelatent import __version__, cli_evaluate, cli_generators, cli_kernels, cli_photos, cli_training
 from facelatent.cli_common import (
     check_outputs,
     chosen_generator,
@@ -286,6 +286,7 @@ cli_photos.add_to(main)
 cli_generators.add_to(main)
 cli_kernels.add_to(main)
 cli_evaluate.add_to(main)
+cli_training.add_to(main)
 
 
 def _seeds(text: str) -> list[int]:

@@ -46,12 +46,12 @@ _recipe_options = (
         "encoder_file",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="pSp or e4e checkpoint to start from.",
+        help="Encoder to start from, ours, pSp's or e4e's.  [default: the one that comes with the generator]",
     ),
     click.option(
         "--method",
         type=click.Choice(METHODS),
-        help="How photos are inverted.  [default: optimize+tune; with an encoder, encoder+optimize+tune]",
+        help="How photos are inverted.  [default: encoder+optimize+tune; without an encoder, optimize+tune]",
     ),
 )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from facelatent.delta import GeneratorDelta
 from facelatent.errors import FacelatentError, UnreadableImage
 from facelatent.inversion.alignment import aligned_crop
-from facelatent.inversion.encoders import Encoder
+from facelatent.inversion.encoders import Encoder, shipped_encoder
 from facelatent.inversion.optimize import (
     COMPARE_SIDE,
     OptimizeSettings,
@@ -96,8 +96,11 @@ class Recipe:
 
 
 def default_encoder(generator: Generator) -> Encoder | None:
-    """The encoder that comes with facelatent for ``generator``; None if there is none."""
-    return None
+    """The encoder that comes with facelatent for ``generator``, on its device; None if there is none."""
+    encoder = shipped_encoder(generator.name)
+    if encoder is None or encoder.home.fingerprint != generator.fingerprint:
+        return None
+    return encoder.to(generator.device)
 
 
 def invert(

@@ -20,7 +20,7 @@ from facelatent.faces import find_faces, identity
 from facelatent.images import to_arrays, to_tensor
 from facelatent.inversion.descent import Limits, descend
 from facelatent.inversion.identity import DlibIdentity, frames_in
-from facelatent.inversion.perceptual import load_lpips, lpips
+from facelatent.inversion.perceptual import half_precision, load_lpips, lpips
 from facelatent.stylegan_ops import Generator
 
 #: Side at which pictures are compared; LPIPS is defined by its resolution, and papers report 256 px.
@@ -244,12 +244,3 @@ def identity_distance(a: Tensor, b: Tensor) -> float | None:
 def crop_tensor(square: Image.Image, side: int) -> Tensor:
     """A square picture as [1, 3, side, side] in [-1, 1]."""
     return to_tensor(square.resize((side, side), Image.Resampling.LANCZOS))
-
-
-def half_precision(device: torch.device) -> torch.autocast:
-    """Convolutions in bfloat16 where the CPU has instructions for it: about twice as fast.
-
-    For networks that judge pictures and for weights that are tuned; what is drawn for a user is in float32.
-    """
-    native = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return torch.autocast("cpu", torch.bfloat16, enabled=native)

@@ -62,11 +62,11 @@ class Features(nn.Module):
                 channels = outputs
             self.stages.append(nn.Sequential(*layers))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """images [n, 3, H, W] in [-1, 1] -> five feature maps."""
+    def forward(self, images: Tensor, stages: int | None = None) -> list[Tensor]:
+        """images [n, 3, H, W] in [-1, 1] -> feature maps of the first ``stages`` stages; of all five if None."""
         x = (images - self.shift) / self.scale
         maps = []
-        for stage in self.stages:
+        for stage in self.stages[:stages]:
             x = stage(x)
             maps.append(x)
         return maps
@@ -132,6 +132,15 @@ def lpips(a: Tensor, b: Tensor, net: Net = "alex") -> Tensor:
 def load_lpips(net: Net) -> LPIPS:
     """The network, loaded once a process."""
     return LPIPS(net)
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """Convolutions in bfloat16 where the CPU has instructions for it: about twice as fast.
+
+    For networks that judge pictures and for weights that are tuned; what is drawn for a user is in float32.
+    """
+    native = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return torch.autocast("cpu", torch.bfloat16, enabled=native)
 
 
 def _read_flax(tree: dict[str, Any], model: LPIPS) -> dict[str, Tensor]:

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from facelatent.delta import GeneratorDelta, tunable, unit
 from facelatent.inversion.descent import Limits, descend
-from facelatent.inversion.optimize import Likeness, face_weights, half_precision
+from facelatent.inversion.optimize import Likeness, face_weights
+from facelatent.inversion.perceptual import half_precision
 from facelatent.stylegan_ops import Generator
 
 

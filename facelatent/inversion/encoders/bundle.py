@@ -137,10 +137,7 @@ class EncoderBundle(nn.Module):
             "encoder": self.kind,
             "name": self.name,
             "num_ws": self.num_ws,
-            "generator": self.home.name,
-            "fingerprint": self.home.fingerprint,
-            "w_space": self.home.w_space,
-            "layer_resolutions": self.home.layer_resolutions,
+            **self.home.described(),
         }
         tensors = {f"encoder.{key}": value for key, value in self.network.state_dict().items()}
         save_tensors(path, {**tensors, "latent_avg": self.latent_avg}, metadata)

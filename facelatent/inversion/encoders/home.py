@@ -29,6 +29,15 @@ class Home:
         """That of ``generator``."""
         return cls(generator.name, generator.fingerprint, generator.w_space, generator.layer_resolutions)
 
+    def described(self) -> dict[str, object]:
+        """What a file records, for :func:`~facelatent.inversion.encoders.load_encoder` to read."""
+        return {
+            "generator": self.name,
+            "fingerprint": self.fingerprint,
+            "w_space": self.w_space,
+            "layer_resolutions": self.layer_resolutions,
+        }
+
     def layers_for(self, generator: Generator, encoder: str) -> list[int]:
         """Which of the codes that ``encoder`` gives is for each layer of ``generator``.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from facelatent.errors import FacelatentError, UnsupportedCheckpoint
 from facelatent.inversion.encoders.bundle import FORMAT, EncoderBundle, EncoderKind
+from facelatent.inversion.encoders.compact import CompactEncoder
 from facelatent.inversion.encoders.heads import WIDTH, E4eEncoder, PspEncoder, WEncoder, WPlusEncoder
 from facelatent.inversion.encoders.home import Home
 from facelatent.inversion.encoders.weights import Tensors, load_network, tensors_of
@@ -31,12 +34,13 @@ _TYPES: dict[str, EncoderKind] = {
     "BackboneEncoderUsingLastLayerIntoWPlus": "wplus",
 }
 _MAX_WS = 64
+_MAX_LOOKS = 100
 
 
 def load_encoder(
     path: str | Path, device: str | torch.device | None = None, kind: EncoderKind | None = None
-) -> EncoderBundle:
-    """Read a pSp or e4e file, or one that :meth:`EncoderBundle.save` wrote. No code of the file is run.
+) -> EncoderBundle | CompactEncoder:
+    """Read a pSp or e4e file, or one that facelatent wrote. No code of the file is run.
 
     Args:
         path: ``psp_ffhq_encode.pt``, ``e4e_ffhq_encode.pt`` and their like, or safetensors; the name plays no part.
@@ -60,10 +64,21 @@ def load_encoder(
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FacelatentError(f"the device {str(device)!r} cannot be used ({reason}); try cpu or cuda") from error
-    if bundle.latent_avg.device.type == "cpu":
+    if next(bundle.parameters()).device.type == "cpu":
         keep_freed_memory()
     # What the CPU's convolution library works in: a seventh faster.
     return bundle.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+
+@cache
+def shipped_encoder(generator: str) -> CompactEncoder | None:
+    """The encoder that comes with facelatent for the generator of that name, read once; None if there is none."""
+    path = resources.files("facelatent.inversion.encoders") / "library" / f"{generator}.encoder.safetensors"
+    if not path.is_file():
+        return None
+    encoder = load_encoder(Path(str(path)), "cpu")
+    assert isinstance(encoder, CompactEncoder)
+    return encoder
 
 
 def encoder_kind(opts: Mapping[str, Any]) -> EncoderKind | None:
@@ -135,7 +150,7 @@ def _average(stored: Any, added: bool, num_ws: int) -> Tensor:
     return value.float().reshape(-1, WIDTH)
 
 
-def _read_ours(contents: Contents, path: Path, kind: EncoderKind | None) -> EncoderBundle:
+def _read_ours(contents: Contents, path: Path, kind: EncoderKind | None) -> EncoderBundle | CompactEncoder:
     try:
         metadata = {key: json.loads(text) for key, text in contents.metadata.items()}
     except ValueError:
@@ -145,10 +160,25 @@ def _read_ours(contents: Contents, path: Path, kind: EncoderKind | None) -> Enco
     if metadata.get("format") != FORMAT:
         raise UnsupportedCheckpoint(f"encoder format {metadata.get('format')!r}; this facelatent reads {FORMAT}")
     num_ws, home = _described_home(metadata)
+    name = str(metadata.get("name", path.stem))
+    if metadata.get("encoder") == "compact":
+        return _compact(tensors_of(contents.value), name, home)
     chosen = kind or _known(metadata.get("encoder"))
     network = load_network(_maker(chosen, num_ws), tensors_of(contents.value, "encoder."), "its encoder")
     average = _average(contents.value.get("latent_avg"), True, num_ws)
-    return EncoderBundle(str(metadata.get("name", path.stem)), chosen, network, average, num_ws, home)
+    return EncoderBundle(name, chosen, network, average, num_ws, home)
+
+
+def _compact(tensors: Tensors, name: str, home: Home) -> CompactEncoder:
+    shapes = {key: tuple(tensors[key].shape) for key in ("basis", "map.0.weight", "lengths") if key in tensors}
+    if [len(shape) for shape in shapes.values()] != [2, 2, 1] or shapes["lengths"][0] > _MAX_LOOKS:
+        raise UnsupportedCheckpoint("it does not hold a compact encoder's map, basis and lengths")
+    (components, width), (rank, _), (looks,) = shapes.values()
+
+    def make() -> CompactEncoder:
+        return CompactEncoder(name, home, torch.zeros(width), torch.zeros(components, width), rank, looks)
+
+    return load_network(make, tensors, "its encoder")
 
 
 def _described_home(metadata: dict[str, Any]) -> tuple[int, Home]:
