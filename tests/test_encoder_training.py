@@ -34,7 +34,7 @@ from facelatent.inversion.training.pairs import Pairs, draw, training_ws
 from facelatent.inversion.training.processes import Processes
 from facelatent.inversion.training.refine import Refinement
 from facelatent.inversion.training.regression import explained, fit, ticks
-from facelatent.stylegan_ops import Generator, MobileStyleGAN
+from facelatent.stylegan_ops import Generator, MobileStyleGAN, load_generator
 
 SMALL = EncoderTraining(pairs=64, rank=8, components=16, looks=1, batch=2, save_every=2)
 
@@ -80,7 +80,7 @@ def test_left_out_is_what_fits_without_the_pair_say() -> None:
     # The closed form holds for given means and scales: those of all pairs, as `fit` uses.
     from facelatent.inversion.training.regression import _standards
 
-    mean, scale = _standards(x)
+    mean, scale = _standards(x, torch.device("cpu"))
     z = (x.float() - mean) * scale
     kernel = z @ z.T
     for index in (0, 7, 23):
@@ -125,6 +125,24 @@ def test_fit_tells_of_its_progress() -> None:
     told: list[None] = []
     fit(x, y, torch.ones(y.shape[1]), 1.0, 2, lambda: told.append(None))
     assert len(told) == ticks(x.shape[1])
+
+
+@pytest.mark.gpu
+def test_gpu_fits_the_same_map() -> None:
+    x, y = related()
+    weights = torch.ones(y.shape[1])
+    here, there = (fit(x, y.to(device), weights.to(device), 0.1, 3, lambda: None) for device in ("cpu", "cuda"))
+    torch.testing.assert_close(there.left_out.cpu(), here.left_out, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.assets
+def test_gpu_trains(tiny_generator_file: Path, tmp_path: Path) -> None:
+    generator = load_generator(str(tiny_generator_file), "cuda")
+    settings = replace(SMALL, steps=2, delta=1e-4, discriminator=0.1, scenes=1.0, damaged=1.0)
+    train_encoder(generator, tmp_path / "encoder.safetensors", tmp_path / "work", settings)
+    encoder = load_encoder(tmp_path / "encoder.safetensors", "cuda")
+    assert encoder.encode_for(draw(generator, training_ws(generator, 2, 1)), generator).isfinite().all()
 
 
 # Pairs.

@@ -44,7 +44,6 @@ class Refinement:
         encoder.map.requires_grad_(True)
         self._map = processes.together(encoder.map)
         self._optimizer = torch.optim.Adam(encoder.map.parameters(), settings.learning_rate, betas=(0.9, 0.99))
-        self._lpips = load_lpips("vgg").to(generator.device)
         self._judge = DlibIdentity(generator.device) if settings.identity else None
         self._adversary = None
         if settings.discriminator:
@@ -140,11 +139,13 @@ class Refinement:
         layers = list(range(self.encoder.num_ws))
         found = self.encoder.drawn(coordinates, self.generator, layers)
         loss = settings.pixels * F.mse_loss(found, images)
+        # Measurements on the CPU, between steps, take the shared network there.
+        network = load_lpips("vgg").to(images.device)
         with torch.no_grad(), half_precision(images.device):
-            wanted = self._lpips.normalised(images)
+            wanted = network.normalised(images)
         with half_precision(images.device):
-            maps = self._lpips.normalised(found)
-        loss = loss + settings.lpips * self._lpips.distance(maps, wanted).mean()
+            maps = network.normalised(found)
+        loss = loss + settings.lpips * network.distance(maps, wanted).mean()
         if self._judge is not None:
             loss = loss + settings.identity * self._judge(found, images).mean()
         if settings.codes:

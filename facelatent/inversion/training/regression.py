@@ -51,14 +51,14 @@ def fit(inputs: Tensor, targets: Tensor, weights: Tensor, ridge: float, rank: in
     """Fit a low-rank linear map to pairs.
 
     Args:
-        inputs: [n, d] in half precision; too many to be turned to float32 at once.
-        targets: [n, t].
+        inputs: [n, d] in half precision, perhaps on the CPU; too many to be turned to float32 at once.
+        targets: [n, t], where to compute.
         weights: [t] how much each target counts in the choice of the ranks; the regression does not depend on them.
         ridge: added to the kernel's diagonal, which is about one.
         rank: of the map; at most t.
         tick: called after each of :func:`ticks` parts of the work.
     """
-    mean, scale = _standards(inputs)
+    mean, scale = _standards(inputs, targets.device)
     kernel = _kernel(inputs, mean, scale, tick)
     average = targets.mean(0)
     kernel.diagonal().add_(ridge)
@@ -95,11 +95,14 @@ def explained(targets: Tensor, found: Tensor, weights: Tensor) -> float:
     return 1 - float(error / ((targets - targets.mean(0)) * weights).square().sum())
 
 
-def _standards(inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _standards(inputs: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean [d], and the factor [d] that makes each input about as large as the others and a row's square about one."""
-    parts = [inputs[:, columns].float() for columns in _slices(inputs.shape[1], _COLUMNS)]
-    mean = torch.cat([part.mean(0) for part in parts])
-    deviation = torch.cat([part.std(0) for part in parts])
+    means, deviations = [], []
+    for columns in _slices(inputs.shape[1], _COLUMNS):
+        part = inputs[:, columns].to(device).float()
+        means.append(part.mean(0))
+        deviations.append(part.std(0))
+    mean, deviation = torch.cat(means), torch.cat(deviations)
     return mean, 1 / ((deviation + _FLOOR * deviation.mean()) * inputs.shape[1] ** 0.5)
 
 
