@@ -263,8 +263,6 @@ def test_encoder_looks_at_what_it_found(tiny_generator: MobileStyleGAN) -> None:
         plain, looked = encoder.encode(images), encoder.encode_for(images, tiny_generator)
         torch.testing.assert_close(plain, encoder.codes(found[0]))
         torch.testing.assert_close(looked, encoder.codes(found[3]))
-        encoder.generator = tiny_generator
-        assert torch.equal(encoder.encode(images), looked)
     assert not looked.requires_grad
     with pytest.raises(IncompatibleLatent, match="another"):
         encoder.encode_for(images, make_tiny_generator(1))

@@ -2,8 +2,8 @@
 
 A picture is described by pooled VGG16 features, and a linear map of low rank turns them into a code. Then the encoder
 *looks*: the generator draws the code, and the code moves a fixed length down the gradient of LPIPS and squared error,
-each coordinate by its sensitivity, which was measured in training as the lengths were. That is what ReStyle's second
-and third passes are for (Alaluf et al., "ReStyle", 2021); a linear map from what still differs learns nothing, since
+each coordinate divided by its sensitivity, which was measured in training as the lengths were. That is what ReStyle's
+later passes are for (Alaluf et al., "ReStyle", 2021); a linear map from what still differs would learn nothing, since
 what a difference means depends on the face. VGG16 is the one that LPIPS uses and is not part of the file, which
 therefore stays small. ``facelatent train-encoder`` makes one for any generator.
 """
@@ -80,7 +80,6 @@ class CompactEncoder(nn.Module):
         sensitivity: [num_ws * components] root mean square of the loss's gradient by each coordinate.
         lengths: [looks] how far each look moves, in whitened coordinates.
         home: the generator that the codes are for.
-        generator: draws for :meth:`encode`; without it :meth:`encode` does not look.
     """
 
     w_avg: Tensor
@@ -94,7 +93,6 @@ class CompactEncoder(nn.Module):
         self.num_ws = len(home.layer_resolutions)
         self.input_side = DRAWN_SIDE
         self.home = home
-        self.generator: Generator | None = None
         outputs = self.num_ws * len(basis)
         self.map = LowRank(DESCRIPTION, rank, outputs)
         self.register_buffer("w_avg", w_avg)
@@ -113,20 +111,18 @@ class CompactEncoder(nn.Module):
         return ((ws - self.w_avg) @ directions.T).flatten(1)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Codes of faces.
+        """Codes of faces by the map alone, with gradients if the caller wants them; :meth:`encode_for` also looks.
 
         Args:
             images: [n, 3, H, W] FFHQ-aligned crops, RGB in [-1, 1].
 
         Returns:
-            [n, num_ws, 512] W+ codes; with looks, and without gradients, if :attr:`generator` is there to draw.
+            [n, num_ws, 512] W+ codes.
 
         Raises:
             ValueError: another shape than [n, 3, H, W].
             AssetUnavailable: see :func:`describe`.
         """
-        if self.generator is not None:
-            return self.encode_for(images, self.generator)
         return self.codes(self._mapped(images))
 
     def encode_for(self, images: Tensor, generator: Generator) -> Tensor:
@@ -155,20 +151,18 @@ class CompactEncoder(nn.Module):
         target = Target(images.to(self.w_avg))
         movement = torch.zeros_like(coordinates)
         for length in self.lengths:
-            gradient, _ = self.gradient(target, coordinates, generator, layers)
+            gradient = self.gradient(target, coordinates, generator, layers)
             movement = self.movement(movement, gradient, length)
             coordinates = coordinates + movement
             yield coordinates
 
-    def gradient(
-        self, target: Target, coordinates: Tensor, generator: Generator, layers: list[int]
-    ) -> tuple[Tensor, Tensor]:
-        """How the loss changes by each coordinate, [n, num_ws * components], and the loss [n]."""
+    def gradient(self, target: Target, coordinates: Tensor, generator: Generator, layers: list[int]) -> Tensor:
+        """How the distance to ``target`` changes by each coordinate: [n, num_ws * components]."""
         with torch.enable_grad():
             moved = coordinates.detach().requires_grad_(True)
-            losses = target.distance(self.drawn(moved, generator, layers))
-            (gradient,) = torch.autograd.grad(losses.sum(), moved)
-        return gradient, losses.detach()
+            distance = target.distance(self.drawn(moved, generator, layers))
+            (gradient,) = torch.autograd.grad(distance.sum(), moved)
+        return gradient
 
     def movement(self, before: Tensor, gradient: Tensor, length: float | Tensor) -> Tensor:
         """What a look adds to the coordinates, [n, num_ws * components], after one that added ``before``."""

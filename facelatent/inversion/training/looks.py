@@ -36,7 +36,7 @@ def learn_looks(
     layers = list(range(encoder.num_ws))
     squares = torch.zeros_like(encoder.sensitivity)
     for part, start in zip(torch.split(images, _BATCH), torch.split(found, _BATCH), strict=True):
-        gradient, _ = encoder.gradient(Target(part), start, generator, layers)
+        gradient = encoder.gradient(Target(part), start, generator, layers)
         squares += gradient.square().sum(0)
         tick()
     sensitivity = (squares / len(images)).sqrt()
@@ -48,7 +48,7 @@ def learn_looks(
     for look in range(len(encoder.lengths)):
         gradients = []
         for target, start in zip(targets, coordinates, strict=True):
-            gradients.append(encoder.gradient(target, start, generator, layers)[0])
+            gradients.append(encoder.gradient(target, start, generator, layers))
             tick()
         tried = []
         for length in _LENGTHS:
