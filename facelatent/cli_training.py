@@ -32,7 +32,7 @@ def add_to(group: click.Group) -> None:
 @click.option(
     "--looks",
     type=click.IntRange(0, 100),
-    default=2,
+    default=3,
     show_default=True,
     help="How often the encoder looks at what it found.",
 )

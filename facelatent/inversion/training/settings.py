@@ -35,7 +35,7 @@ class EncoderTraining:
     components: int = 160
     ridge: float = 1.0
     damaged: float = 0.3
-    looks: int = 2
+    looks: int = 3
     steps: int = 0
     batch: int = 8
     learning_rate: float = 1e-5
