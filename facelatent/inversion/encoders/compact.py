@@ -44,20 +44,24 @@ def describe(images: Tensor) -> Tensor:
         images: [n, 3, H, W], RGB in [-1, 1]; averaged to :data:`SIDE` px.
 
     Returns:
-        [n, :data:`DESCRIPTION`], with gradients to ``images``; in float32, or what autocast says.
+        [n, :data:`DESCRIPTION`], with gradients to ``images``; computed in :func:`half_precision`.
 
     Raises:
         AssetUnavailable: VGG16's weights are not cached and cannot be fetched.
     """
-    features = load_lpips("vgg").features.to(images.device)
-    small = F.interpolate(images, (SIDE, SIDE), mode="area")
-    maps = features(small.contiguous(memory_format=torch.channels_last), stages=_STAGES[-1][0] + 1)
-    parts = []
-    for stage, _, grid in _STAGES:
-        map_ = maps[stage].float()
-        unit = map_ / (map_.square().sum(1, keepdim=True).sqrt() + 1e-10)
-        parts.append(F.adaptive_avg_pool2d(unit, grid).flatten(1))
-    return torch.cat(parts, 1)
+    network = load_lpips("vgg").to(images.device)
+    with half_precision(images.device):
+        maps = network.normalised(_small(images), _STAGES[-1][0] + 1)
+    return _description(maps)
+
+
+def _small(images: Tensor) -> Tensor:
+    return F.interpolate(images, (SIDE, SIDE), mode="area").contiguous(memory_format=torch.channels_last)
+
+
+def _description(maps: list[Tensor]) -> Tensor:
+    """What :func:`describe` makes of the network's maps."""
+    return torch.cat([F.adaptive_avg_pool2d(maps[stage], grid).flatten(1) for stage, _, grid in _STAGES], 1)
 
 
 class LowRank(nn.Sequential):
@@ -123,7 +127,7 @@ class CompactEncoder(nn.Module):
             ValueError: another shape than [n, 3, H, W].
             AssetUnavailable: see :func:`describe`.
         """
-        return self.codes(self._mapped(images))
+        return self.codes(self.map(describe(self._checked(images))))
 
     def encode_for(self, images: Tensor, generator: Generator) -> Tensor:
         """As :meth:`encode`, looking at what ``generator`` draws: codes [n, generator.num_ws, 512], without gradients.
@@ -143,12 +147,10 @@ class CompactEncoder(nn.Module):
             generator: draws.
             layers: which of the encoder's codes are for each layer of ``generator``.
         """
+        target = Target(self._checked(images))
         with torch.no_grad():
-            coordinates = self._mapped(images)
+            coordinates: Tensor = self.map(target.description)
         yield coordinates
-        if not len(self.lengths):
-            return
-        target = Target(images.to(self.w_avg))
         movement = torch.zeros_like(coordinates)
         for length in self.lengths:
             gradient = self.gradient(target, coordinates, generator, layers)
@@ -198,11 +200,10 @@ class CompactEncoder(nn.Module):
         halves = {key: value.half() for key, value in state.items() if key.startswith("map.")}
         save_tensors(path, {**state, **halves}, metadata)
 
-    def _mapped(self, images: Tensor) -> Tensor:
+    def _checked(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"encode takes images [n, 3, H, W], got {list(images.shape)}")
-        coordinates: Tensor = self.map(describe(images.to(self.w_avg)))
-        return coordinates
+        return images.to(self.w_avg)
 
 
 class Target:
@@ -210,17 +211,21 @@ class Target:
 
     Args:
         images: [n, 3, H, W].
+
+    Attributes:
+        description: of the pictures; see :func:`describe`.
     """
 
     def __init__(self, images: Tensor) -> None:
         self._network = load_lpips("vgg").to(images.device)
-        self._small = F.interpolate(images, (SIDE, SIDE), mode="area")
+        self._small = _small(images)
         with torch.no_grad(), half_precision(images.device):
             self._features = self._network.normalised(self._small)
+        self.description = _description(self._features)
 
     def distance(self, images: Tensor) -> Tensor:
         """LPIPS (VGG16) and a share of the squared error, [n], of images [n, 3, H, H] to the pictures."""
-        small = F.interpolate(images, (SIDE, SIDE), mode="area")
+        small = _small(images)
         with half_precision(images.device):
             features = self._network.normalised(small)
         error = (small - self._small).square().mean((1, 2, 3))

@@ -10,7 +10,6 @@ from torch import Tensor
 from facelatent.errors import InvalidFile
 from facelatent.files import load_tensors, save_tensors
 from facelatent.inversion.encoders.compact import DRAWN_SIDE, describe
-from facelatent.inversion.perceptual import half_precision
 from facelatent.inversion.training.augment import damage
 from facelatent.stylegan_ops import Generator
 
@@ -102,8 +101,7 @@ class Pairs:
         parts = []
         for ws in torch.split(self.ws(shard), _BATCH):
             images = self._damaged(draw(self.generator, ws), random)
-            with half_precision(images.device):
-                parts.append(describe(images).half().cpu())
+            parts.append(describe(images).half().cpu())
         return torch.cat(parts)
 
     def _damaged(self, images: Tensor, random: torch.Generator) -> Tensor:

@@ -128,7 +128,7 @@ class Refinement:
     def _loss(self) -> tuple[Tensor, Tensor]:
         """The loss of this step, and the codes [n, num_ws, 512] that it is of."""
         true, images, seen, known = self._examples()
-        with torch.no_grad(), half_precision(images.device):
+        with torch.no_grad():
             wanted = describe(seen)
         coordinates = self._map(wanted)
         ws = self.encoder.codes(coordinates)
