@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -94,6 +94,7 @@ def test_directions() -> None:
     assert geometry(turned(made_up_face(), 0.3))["roll"] == pytest.approx(0.3)  # clockwise
 
 
+@settings(deadline=None)
 @given(
     angle=st.floats(-1, 1),
     scale=st.floats(0.2, 20),
@@ -199,7 +200,7 @@ def painted(hair: tuple[int, int, int], right_cheek: int = 0) -> np.ndarray:
 
 
 def colours_of(pixels: np.ndarray) -> dict[str, float]:
-    return colours(pixels, made_up_face() + (200, 190))
+    return colours(pixels, made_up_face() + np.array((200, 190)))
 
 
 def test_lab_of_known_colours() -> None:
@@ -224,10 +225,10 @@ def test_colours_of_a_painted_face() -> None:
 
 def test_eye_features_follow_the_face() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (25, 25, 3), np.uint8).repeat(16, 0).repeat(16, 1)
-    points = made_up_face() + (200, 190)
+    points = made_up_face() + np.array((200, 190))
     plain, mirrored = eye_features(pixels, points)
     assert plain.shape == (6 * 12 * 9,)
-    again = eye_features(np.ascontiguousarray(pixels[:, ::-1]), made_up_face() + (199, 190))
+    again = eye_features(np.ascontiguousarray(pixels[:, ::-1]), made_up_face() + np.array((199, 190)))
     assert np.abs(again[0] - mirrored).max() < 0.15 < np.abs(again[0] - plain).max()
     assert eye_features(pixels // 2, points) == pytest.approx(eye_features(pixels, points), abs=0.3)
 

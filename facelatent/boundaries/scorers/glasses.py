@@ -70,7 +70,8 @@ def _eye_region(pixels: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Grey region about the eyes, [48, 96] in [0, 1]."""
     middle, axis = face_axes(landmarks)
     across, down = axis / _SCALE, np.array([-axis[1], axis[0]]) / _SCALE
-    corner = middle + _SCALE * (_CORNER[0] * across + _CORNER[1] * down)
+    # Landmarks name pixels; Pillow counts from the picture's edge, half a pixel before the first one's middle.
+    corner = middle + 0.5 + _SCALE * (_CORNER[0] * across + _CORNER[1] * down)
     matrix = (across[0], down[0], corner[0], across[1], down[1], corner[1])
     grey = Image.fromarray(pixels).convert("L")
     # Without averaging, rims of larger pictures would alias.
