@@ -185,7 +185,7 @@ def sample_command(count: int, out: Path, **options: Any) -> None:
     "--rate", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True, help="Of learning."
 )
 @click.option("--width", type=click.IntRange(4, 256), default=32, show_default=True, help="Channels at first.")
-@click.option("--side", type=click.IntRange(32, 512), default=112, show_default=True, help="Of its input, in pixels.")
+@click.option("--side", type=click.IntRange(64, 512), default=112, show_default=True, help="Of its input, in pixels.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the training.")
 @click.option(
     "--workers", type=click.IntRange(0, 256), default=2, show_default=True, help="Processes that read pictures."

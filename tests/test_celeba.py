@@ -179,7 +179,7 @@ def test_classifiers_that_are_none(tmp_path: Path, grin: Path) -> None:
 
 
 def test_command(folder: Path, tmp_path: Path) -> None:
-    small = ["--epochs", "1", "--batch", "32", "--width", "4", "--side", "32", "--workers", "0", "--device", "cpu"]
+    small = ["--epochs", "1", "--batch", "32", "--width", "4", "--side", "64", "--workers", "0", "--device", "cpu"]
     out = tmp_path / "net.safetensors"
     command = ["attributes", "train-classifier", "--celeba", str(folder), "-o", str(out), *small]
     done = CliRunner().invoke(main, command)

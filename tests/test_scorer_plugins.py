@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,7 +310,7 @@ def test_prompts() -> None:
 
 
 def test_missing_open_clip_says_how_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "open_clip", None)
+    monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(ScorerUnavailable, match=r"pip install 'facelatent\[clip\]'"):
         ClipScorer(tmp_path / "vit.safetensors", {"beard": ("a beard", "no beard")})
 

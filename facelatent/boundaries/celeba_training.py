@@ -209,7 +209,8 @@ class _State:
         rows = self.table.rows(split)
         self.network.eval()
         shift = self.weights.log()
-        parts = [self.network(images.to(self.device)).cpu() - shift for images, _ in self._batches(rows)]
+        batches = (images.to(self.device).float() / 127.5 - 1 for images, _ in self._batches(rows))
+        parts = [self.network(images).cpu() - shift for images in batches]
         right, truth = (torch.cat(parts) > 0).numpy(), self.table.labels[rows]
         return {name: _rates(right[:, column], truth[:, column]) for column, name in enumerate(self.table.attributes)}
 

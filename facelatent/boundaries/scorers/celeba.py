@@ -133,4 +133,5 @@ class CelebaScorer(FaceScorer):
         crops = [crop(pixels, face, "aligned", shape) for pixels, face in zip(pictures, faces, strict=True)]
         images = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
         # In double precision, sure faces keep their order instead of meeting at 1.
-        return self.classifier.network(images).double().sigmoid().numpy()
+        probabilities: np.ndarray = self.classifier.network(images).double().sigmoid().numpy()
+        return probabilities

@@ -19,7 +19,6 @@ from facelatent.files import load_tensors
 #: CLIP's own normalisation (Radford et al., "Learning Transferable Visual Models ...", 2021, code).
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
-#: Torch's own line for the extra: without it, pip may replace the CPU build of torch by a larger one.
 _INSTALL = "pip install 'facelatent[clip]'"
 
 
@@ -75,7 +74,8 @@ class ClipScorer(FaceScorer):
         images = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(values, device=self._device)[:, None, None] for values in (_MEAN, _STD))
         features: Tensor = self._network.encode_image((images - mean) / std, normalize=True)
-        return (features @ self._directions.T).double().cpu().numpy()
+        scores: np.ndarray = (features @ self._directions.T).double().cpu().numpy()
+        return scores
 
 
 def read_prompts(texts: list[str]) -> dict[str, tuple[str, str]]:

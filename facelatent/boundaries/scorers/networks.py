@@ -53,7 +53,8 @@ class AgeScorer(FaceScorer):
         """See :class:`FaceScorer`; values in years."""
         years = np.arange(81, dtype=np.float32)
         years[0] = 0.25
-        return _run_onnx("face-age", pictures, faces, 64) @ years[:, None]
+        means: np.ndarray = _run_onnx("face-age", pictures, faces, 64) @ years[:, None]
+        return means
 
 
 class GenderScorer(FaceScorer):
