@@ -198,7 +198,7 @@ class _State:
                 logits, labels.to(self.device), pos_weight=self.weights.to(self.device)
             )
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             losses.append(float(loss.detach()) * len(images))
         return sum(losses) / len(rows)

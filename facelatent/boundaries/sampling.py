@@ -165,7 +165,7 @@ def read_scores(folder: Path, count: int | None = None) -> ScoredCodes:
         InvalidFile: there are fewer, a shard is damaged, or shards belong to different runs.
     """
     needed = -(-count // SHARD) if count else 0
-    paths = []
+    paths: list[Path] = []
     while (path := shard_path(folder, len(paths))).exists() and (not count or len(paths) < needed):
         paths.append(path)
     if not paths or len(paths) < needed:

@@ -94,7 +94,7 @@ def _gradients(region: np.ndarray) -> np.ndarray:
     np.add.at(cells, (y, x, lower % _BINS), strength * (1 - share))
     np.add.at(cells, (y, x, (lower + 1) % _BINS), strength * share)
     padded = np.pad(cells.sum(2), 1, "edge")
-    around = sum(padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)) / 9
+    around = np.mean([padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)], 0)
     normed: np.ndarray = np.sqrt(cells / (around[..., None] + 0.1))
     return normed.ravel()
 

@@ -217,7 +217,7 @@ def _open(path: str) -> Any:
 
 def _fed(crops: np.ndarray, spec: OnnxSpec) -> np.ndarray:
     """uint8 RGB crops [n, h, w, 3] as the network takes them, float32."""
-    values = crops.astype(np.float32)
+    values: np.ndarray = crops.astype(np.float32)
     if spec.channels == "grey":
         values = values @ np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R BT.601, as Pillow and OpenCV do
     elif spec.channels == "bgr":
