@@ -11,7 +11,15 @@ from typing import Any
 
 import click
 
-from facelatent import __version__, cli_evaluate, cli_generators, cli_kernels, cli_photos, cli_training
+from facelatent import (
+    __version__,
+    cli_attributes,
+    cli_evaluate,
+    cli_generators,
+    cli_kernels,
+    cli_photos,
+    cli_training,
+)
 from facelatent.cli_common import (
     check_outputs,
     chosen_generator,
@@ -136,37 +144,6 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
     write_json(options["json_file"], {"out": str(out), "seeds": numbers, "psi": psi, "generator": generator.name})
 
 
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def attributes(as_json: bool) -> None:
-    """List the attributes that can be edited, and how well their boundaries separate.
-
-    \b
-    Example:
-      facelatent attributes
-    """
-    from facelatent.boundaries import load_boundary, shipped_boundaries
-
-    boundaries = [load_boundary(name) for name in shipped_boundaries()]
-    if as_json:
-        rows = [
-            {"attribute": b.attribute, "generator": b.generator, "std": b.std, "resolutions": b.resolutions, **b.report}
-            for b in boundaries
-        ]
-        click.echo(json.dumps(rows, indent=2))
-        return
-    click.echo(f"{'attribute':<12} {'layers':<9} {'extremes':>8} {'all':>6}  generator")
-    for one in boundaries:
-        layers = "{}-{}".format(*one.resolutions) if one.resolutions else "all"
-        extremes, everything = (
-            one.report.get(f"accuracy_{kind}", float("nan")) for kind in ("held_out", "all_held_out")
-        )
-        click.echo(f"{one.attribute:<12} {layers:<9} {extremes:>8.3f} {everything:>6.3f}  {one.generator}")
-    click.echo(
-        "\nextremes, all: accuracy on faces that were not trained on. Edit with: facelatent edit PHOTO --attr NAME"
-    )
-
-
 @main.group()
 def assets() -> None:
     """Weights and images that facelatent can fetch: list, fetch, locate them.
@@ -283,6 +260,7 @@ def demo(out: Path, **options: Any) -> None:
 
 
 cli_photos.add_to(main)
+cli_attributes.add_to(main)
 cli_generators.add_to(main)
 cli_kernels.add_to(main)
 cli_evaluate.add_to(main)

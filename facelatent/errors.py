@@ -45,3 +45,7 @@ class UnwritableOutput(FacelatentError):
 
 class KernelsUnavailable(FacelatentError):
     """Compiled kernels cannot be built or loaded on this machine, or do not take these tensors."""
+
+
+class ScorerUnavailable(FacelatentError):
+    """A scorer that does not exist, cannot be loaded, or does not do what a scorer must."""

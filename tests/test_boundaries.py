@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import make_tiny_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,16 +18,21 @@ from torch import Tensor
 
 from facelatent.boundaries import (
     Boundary,
+    ScoredCodes,
     Scorer,
+    Share,
     boundary,
     edit,
     edit_layers,
     fit_boundary,
     load_boundary,
+    make_shards,
+    read_scores,
     sample_scores,
     sampling,
     shipped_boundaries,
 )
+from facelatent.cli import main
 from facelatent.editor import AttributeEdit, apply_edits
 from facelatent.errors import IncompatibleLatent, InvalidFile, UnknownAttribute
 from facelatent.faces import Face
@@ -552,21 +559,123 @@ def test_other_generator_is_refused(tmp_path: Path, tiny_generator: MobileStyleG
         scored(make_tiny_generator(seed=1), 10, tmp_path, Brightness())
 
 
+class Contrast(Brightness):
+    name = "contrast"
+    attributes = ("contrast",)
+
+    def score(self, images: Tensor, faces: list[Face | None] | None = None) -> dict[str, np.ndarray]:
+        self.seen += len(images)
+        return {"contrast": images.std((1, 2, 3)).numpy()}
+
+
 @pytest.mark.usefixtures("small_shards")
-def test_other_scorers_are_refused_or_scored_anew(tmp_path: Path, tiny_generator: MobileStyleGAN) -> None:
-    class Contrast(Brightness):
-        name = "contrast"
-        attributes = ("contrast",)
+def test_scores_are_added_to_the_same_faces(tmp_path: Path, tiny_generator: MobileStyleGAN) -> None:
+    first, added = Brightness(), Contrast()
+    ws, scores = scored(tiny_generator, 10, tmp_path, first)
+    again, more = scored(tiny_generator, 20, tmp_path, added)
+    assert (first.seen, added.seen) == (10, 20)
+    assert set(more) == {"contrast"}
+    assert np.array_equal(again[:10], ws)
+    kept = read_scores(tmp_path, 10)
+    assert set(kept.scores) == {"bright", "red", "contrast"}
+    assert np.array_equal(kept.scores["bright"], scores["bright"], equal_nan=True)
+    assert set(read_scores(tmp_path).scores) == {"contrast"}  # the second shard has no others
+    assert len(read_scores(tmp_path).ws) == 20
 
-        def score(self, images: Tensor, faces: list[Face | None] | None = None) -> dict[str, np.ndarray]:
-            return {"contrast": images.std((1, 2, 3)).numpy()}
 
-    scored(tiny_generator, 10, tmp_path, Brightness())
-    try:
-        _, scores = scored(tiny_generator, 20, tmp_path, Contrast())
-    except InvalidFile:
-        return
-    assert scores["contrast"].shape == (20,)
+@pytest.mark.usefixtures("small_shards")
+def test_newer_version_of_a_scorer_scores_anew(tmp_path: Path, tiny_generator: MobileStyleGAN) -> None:
+    scored(tiny_generator, 10, tmp_path, Contrast())
+    newer = Contrast()
+    newer.version = "2"  # type: ignore[attr-defined]
+    scored(tiny_generator, 10, tmp_path, newer)
+    scored(tiny_generator, 10, tmp_path, newer)
+    assert newer.seen == 10
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_shards_of_the_first_format(tmp_path: Path, tiny_generator: MobileStyleGAN) -> None:
+    """They are read, and their codes kept; their scores, of which nobody knows how they were made, are made anew."""
+    scored(tiny_generator, 10, tmp_path, Contrast())
+    path = sampling.shard_path(tmp_path, 0)
+    shard = dict(np.load(path))
+    shard.pop("scorers")
+    shard["signature"] = np.array(f"{shard['signature']} scores=contrast")
+    shard["contrast"] = np.arange(10.0)
+    np.savez(path, **shard)
+    assert read_scores(tmp_path).scores["contrast"].tolist() == list(range(10))
+    newer = Contrast()
+    ws, scores = scored(tiny_generator, 10, tmp_path, newer)
+    assert newer.seen == 10
+    assert np.array_equal(ws, shard["w"])
+    assert scores["contrast"].max() < 2
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_processes_share_the_shards(tmp_path: Path, tiny_generator: MobileStyleGAN) -> None:
+    whole, _ = scored(tiny_generator, 50, tmp_path / "one", Contrast())
+    made = [
+        make_shards(tiny_generator, 50, tmp_path / "two", scorers=(Contrast(),), share=Share(rank, 2))
+        for rank in (1, 0)
+    ]
+    assert made == [20, 30]
+    assert np.array_equal(read_scores(tmp_path / "two", 50).ws, whole)
+
+
+def test_share_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert Share.from_environment() == Share(0, 1)
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(ValueError, match="got 3 of 1"):
+        Share.from_environment()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (Share.from_environment().rank, Share.from_environment().world) == (3, 4)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_reading_what_is_not_all_there(tmp_path: Path, tiny_generator: MobileStyleGAN) -> None:
+    with pytest.raises(InvalidFile, match="holds 0 scored codes without a gap"):
+        read_scores(tmp_path)
+    scored(tiny_generator, 30, tmp_path, Contrast())
+    with pytest.raises(InvalidFile, match=r"holds 30 scored codes without a gap, 31 wanted; .*attributes sample"):
+        read_scores(tmp_path, 31)
+    sampling.shard_path(tmp_path, 1).unlink()
+    with pytest.raises(InvalidFile, match="holds 10 scored codes"):
+        read_scores(tmp_path, 30)
+    scored(tiny_generator, 20, tmp_path / "other", Contrast(), psi=0.5)
+    sampling.shard_path(tmp_path / "other", 1).rename(sampling.shard_path(tmp_path, 1))
+    with pytest.raises(InvalidFile, match="belong to different runs"):
+        read_scores(tmp_path)
+
+
+def test_doubtful_faces() -> None:
+    detection = np.array([1.0, np.nan, 0.1, 0.5])
+    codes = ScoredCodes(np.arange(8.0).reshape(4, 2), {"detection": detection, "age": np.arange(4.0)})
+    assert codes.doubtful().tolist() == [False, True, True, False]
+    assert codes.doubtful(0.05).tolist() == [False, True, False, False]
+    assert codes.reliable().scores["age"].tolist() == [0, 3]
+    assert codes.reliable().ws.tolist() == [[0, 1], [6, 7]]
+    with pytest.raises(InvalidFile, match="no score 'detection'"):
+        ScoredCodes(codes.ws, {}).doubtful()
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_sample_command(tmp_path: Path, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise has no face: every one is doubtful, and no weights are fetched."""
+    out = tmp_path / "codes"
+    command = ["attributes", "sample", "--n", "15", "-o", str(out), "--scorer", "detection", "--scorer", "geometry"]
+    done = CliRunner().invoke(main, [*command, *tiny, "--json", str(tmp_path / "record.json")])
+    assert done.exit_code == 0, done.output
+    assert "scored 20 faces" in done.output and "15 of 15 show no sure face" in done.output
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["doubtful"] == 15 and "yaw" in record["attributes"]
+    assert "scored 0 faces" in CliRunner().invoke(main, [*command, *tiny]).output
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    shared = CliRunner().invoke(main, [*command[:4], "-o", str(tmp_path / "two"), "--scorer", "detection", *tiny])
+    assert "process 1 of 2: scored 10 faces" in shared.output
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["codes-00001.npz"]
 
 
 @pytest.mark.usefixtures("small_shards")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facelatent.boundaries.scorers import SCORERS, Scorer, score_faces
+from facelatent.boundaries.scorers import SCORERS, Scorer, facts, score_faces
 from facelatent.errors import InvalidFile
 from facelatent.files import atomic_path
 from facelatent.stylegan_ops import Generator
@@ -20,6 +24,10 @@ from facelatent.stylegan_ops import Generator
 SHARD = 500
 #: Side at which pictures are drawn for the scorers.
 SCORING_SIDE = 256
+#: Below this score of dlib's detector a face is doubtful: turned far away, covered, or torn.
+LEAST_DETECTION = 0.3
+
+_FACTS = ("signature", "scorers", "w")
 
 
 @dataclass(frozen=True)
@@ -29,43 +37,150 @@ class ScoredCodes:
     ws: np.ndarray
     scores: dict[str, np.ndarray]
 
+    def doubtful(self, least: float = LEAST_DETECTION) -> np.ndarray:
+        """Which [n] pictures show no face, or one that the detector is less sure of than ``least``.
 
-@torch.no_grad()
+        Raises:
+            InvalidFile: the faces were not scored by ``quality``.
+        """
+        if "detection" not in self.scores:
+            raise InvalidFile("these codes carry no score 'detection'; sample them again with the scorer 'quality'")
+        return ~(self.scores["detection"] >= least)
+
+    def reliable(self, least: float = LEAST_DETECTION) -> ScoredCodes:
+        """The codes that are not :meth:`doubtful`; errors likewise."""
+        rows = ~self.doubtful(least)
+        return ScoredCodes(self.ws[rows], {name: values[rows] for name, values in self.scores.items()})
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which shards this process makes.
+
+    Attributes:
+        rank: its number.
+        world: how many processes there are.
+        device: which GPU is its own, where there are several processes.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: str | None = None
+
+    @classmethod
+    def from_environment(cls) -> Share:
+        """What torchrun says: its RANK, WORLD_SIZE and LOCAL_RANK; one process without them.
+
+        Raises:
+            ValueError: they are not whole numbers, or the rank is not below the size.
+        """
+        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if not 0 <= rank < world:
+            raise ValueError(f"RANK must be from 0 to WORLD_SIZE - 1, got {rank} of {world}")
+        gpus = torch.cuda.device_count() if world > 1 else 0
+        return cls(rank, world, f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}" if gpus else None)
+
+
 def sample_scores(
     generator: Generator,
     count: int,
     folder: Path,
     seed: int = 0,
     psi: float = 0.8,
-    scorers: tuple[Scorer, ...] = SCORERS,
+    scorers: Sequence[Scorer] = SCORERS,
     batch: int = 4,
     progress: bool = False,
 ) -> ScoredCodes:
-    """Draw ``count`` random faces and score them; resumable.
+    """Draw ``count`` random faces and score them; resumable. See :func:`make_shards` for the arguments and errors."""
+    make_shards(generator, count, folder, seed, psi, scorers, batch, progress)
+    wanted = {attribute for scorer in scorers for attribute in scorer.attributes}
+    codes = read_scores(folder, count)
+    return ScoredCodes(codes.ws, {name: values for name, values in codes.scores.items() if name in wanted})
 
-    Shards of :data:`SHARD` codes are kept in ``folder`` as npz; shard k holds the codes of torch seed
-    ``(seed << 20) + k``, so that a longer run starts with what a shorter one made.
+
+def make_shards(
+    generator: Generator,
+    count: int,
+    folder: Path,
+    seed: int = 0,
+    psi: float = 0.8,
+    scorers: Sequence[Scorer] = SCORERS,
+    batch: int = 4,
+    progress: bool = False,
+    share: Share = Share(),
+) -> int:
+    """Draw random faces, score them, and keep codes and scores in ``folder`` as npz, :data:`SHARD` to a file.
+
+    Shard k holds the codes of torch seed ``(seed << 20) + k``, so that a longer run starts with what a shorter one
+    made, and processes that share the work need not speak to each other. A shard that lacks scores, or has them from
+    another version of a scorer, is drawn again from its codes, and only those scores are made.
+
+    Args:
+        generator: what draws.
+        count: faces in all; whole shards are made.
+        folder: where shards are kept.
+        seed: of the codes, below 2**42.
+        psi: truncation.
+        scorers: what measures.
+        batch: faces drawn at once.
+        progress: show a bar.
+        share: which of the shards are this process's.
+
+    Returns:
+        How many faces were scored now.
 
     Raises:
-        InvalidFile: a shard in the folder is damaged, or belongs to another generator, seed, psi or set of scorers.
+        InvalidFile: a shard in the folder is damaged, or belongs to another generator, seed or psi.
     """
-    attributes = ",".join(sorted(name for scorer in scorers for name in scorer.attributes))
-    signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE} shard={SHARD} scores={attributes}"
-    shards = []
-    for index in tqdm(range(-(-count // SHARD)), desc="scoring faces", unit="shard", disable=not progress):
-        path = shard_path(folder, index)
-        if not path.exists():
-            arrays = _score_shard(generator, (seed << 20) + index, psi, scorers, batch)
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.savez(file, signature=np.array(signature), **arrays)  # type: ignore[arg-type]
-        try:
-            shards.append(dict(np.load(path, allow_pickle=False)))
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
-            raise InvalidFile(f"{path} is damaged ({error}); delete it, and it is made again") from error
-        if str(shards[-1].pop("signature", "")) != signature:
-            raise InvalidFile(f"{path} was made with other settings than {signature}; use another folder")
-    merged = {name: np.concatenate([shard[name] for shard in shards])[:count] for name in shards[0]}
-    return ScoredCodes(merged.pop("w"), merged)
+    signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE} shard={SHARD}"
+    mine = range(share.rank, -(-count // SHARD), share.world)
+    made = 0
+    with tqdm(total=len(mine) * SHARD, desc="scoring faces", unit="face", disable=not progress) as bar:
+        for index in mine:
+            path = shard_path(folder, index)
+            shard = _read(path) if path.exists() else {}
+            if shard and _signature(shard) != signature:
+                raise InvalidFile(f"{path} was made with other settings than {signature}; use another folder")
+            lacking = [scorer for scorer in scorers if not _complete(shard, scorer)]
+            if not lacking:
+                bar.update(SHARD)
+                continue
+            ws = torch.from_numpy(shard["w"]) if shard else _codes(generator, (seed << 20) + index, psi)
+            parts = []
+            for scores in _scores(generator, ws, lacking, batch):
+                parts.append(scores)
+                bar.update(len(next(iter(scores.values()))))
+            fresh = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            versions = _versions(shard) | {name: _identity(one) for one in lacking for name in one.attributes}
+            kept = {name: values for name, values in shard.items() if name not in _FACTS}
+            _write(path, signature, versions, {"w": ws.numpy(), **kept, **fresh})
+            made += SHARD
+    return made
+
+
+def read_scores(folder: Path, count: int | None = None) -> ScoredCodes:
+    """The first ``count`` codes in a folder that :func:`make_shards` filled, or all, with the scores that all have.
+
+    Raises:
+        InvalidFile: there are fewer, a shard is damaged, or shards belong to different runs.
+    """
+    needed = -(-count // SHARD) if count else 0
+    paths: list[Path] = []
+    while (path := shard_path(folder, len(paths))).exists() and (not count or len(paths) < needed):
+        paths.append(path)
+    if not paths or len(paths) < needed:
+        raise InvalidFile(
+            f"{folder} holds {len(paths) * SHARD} scored codes without a gap, {count or 'at least one'} wanted; "
+            "run 'facelatent attributes sample' to make the rest"
+        )
+    shards = [_read(path) for path in paths]
+    for path, shard in zip(paths, shards, strict=True):
+        if _signature(shard) != _signature(shards[0]):
+            raise InvalidFile(f"{path} and {paths[0]} belong to different runs; keep them in different folders")
+    common = [name for name in shards[0] if name not in _FACTS and all(name in shard for shard in shards)]
+    rows = slice(count)
+    ws = np.concatenate([shard["w"] for shard in shards])[rows]
+    return ScoredCodes(ws, {name: np.concatenate([shard[name] for shard in shards])[rows] for name in common})
 
 
 def shard_path(folder: Path, index: int) -> Path:
@@ -73,14 +188,58 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"codes-{index:05d}.npz"
 
 
-def _score_shard(
-    generator: Generator, seed: int, psi: float, scorers: tuple[Scorer, ...], batch: int
-) -> dict[str, np.ndarray]:
-    """Codes ``w`` [SHARD, 512] of one torch seed and their scores."""
+def _codes(generator: Generator, seed: int, psi: float) -> torch.Tensor:
+    """Codes w [SHARD, 512] of one torch seed, on the CPU."""
     z = torch.randn(SHARD, generator.z_dim, generator=torch.Generator().manual_seed(seed)).to(generator.device)
-    ws = generator.truncate(generator.mapping(z), psi)
-    parts = []
+    with torch.no_grad():
+        return generator.truncate(generator.mapping(z), psi).cpu()
+
+
+@torch.no_grad()
+def _scores(
+    generator: Generator, ws: torch.Tensor, scorers: Sequence[Scorer], batch: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Scores of codes w [n, 512], a batch at a time."""
     for part in torch.split(ws, batch):
-        images = generator.synthesis(generator.broadcast(part), resolution=min(SCORING_SIDE, generator.resolution))
-        parts.append(score_faces(images, scorers))
-    return {"w": ws.cpu().numpy(), **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}}
+        codes = generator.broadcast(part.to(generator.device))
+        images = generator.synthesis(codes, resolution=min(SCORING_SIDE, generator.resolution))
+        yield score_faces(images, scorers)
+
+
+def _identity(scorer: Scorer) -> str:
+    return f"{scorer.name} {facts(scorer)[0]}"
+
+
+def _complete(shard: dict[str, np.ndarray], scorer: Scorer) -> bool:
+    """Whether a shard has all the scores of this version of a scorer."""
+    versions = _versions(shard)
+    return all(name in shard and versions.get(name) == _identity(scorer) for name in scorer.attributes)
+
+
+def _versions(shard: dict[str, np.ndarray]) -> dict[str, str]:
+    """What measured each attribute; nothing is known of shards of facelatent 0.1, which are therefore scored anew."""
+    with suppress(KeyError, ValueError):
+        return dict(json.loads(str(shard["scorers"])))
+    return {}
+
+
+def _signature(shard: dict[str, np.ndarray]) -> str:
+    return str(shard.get("signature", "")).split(" scores=")[0]  # facelatent 0.1 named the attributes too
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            shard = {name: file[name] for name in file.files}
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, AttributeError) as error:
+        raise InvalidFile(f"{path} is damaged ({error}); delete it, and it is made again") from error
+    scores = [values for name, values in shard.items() if name not in _FACTS]
+    if "w" not in shard or any(values.shape != shard["w"].shape[:1] for values in scores):
+        raise InvalidFile(f"{path} holds no scored codes; use another folder")
+    return shard
+
+
+def _write(path: Path, signature: str, versions: dict[str, str], arrays: dict[str, np.ndarray]) -> None:
+    stored = {"signature": np.array(signature), "scorers": np.array(json.dumps(versions, sort_keys=True)), **arrays}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **stored)  # type: ignore[arg-type]

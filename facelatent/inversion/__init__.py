@@ -1,7 +1,7 @@
 """Photo to latent: alignment, encoders, optimisation, tuning, and their losses; and back into the photo."""
 
-from facelatent.faces import Face, find_faces
-from facelatent.inversion.alignment import AlignedFace, align_face, aligned_crop, choose_face, crop_quad
+from facelatent.faces import Face, crop_quad, find_faces
+from facelatent.inversion.alignment import AlignedFace, align_face, aligned_crop, choose_face
 from facelatent.inversion.encoders import Encoder, EncoderBundle, load_encoder
 from facelatent.inversion.identity import ArcFaceIdentity, DlibIdentity
 from facelatent.inversion.methods import METHODS, Recipe, check_recipe, default_encoder, invert, invert_with

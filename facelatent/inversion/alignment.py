@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from facelatent.errors import NoFaceFound
-from facelatent.faces import Face, find_faces
+from facelatent.faces import Face, crop_quad, find_faces
 
 #: The smallest face, in pixels between the eyes, that is aligned: below it there is nothing to invert.
 MIN_EYE_DISTANCE = 20.0
@@ -67,19 +67,6 @@ def choose_face(image: Image.Image, number: int | None = None, source: str = "th
 def eye_distance(landmarks: np.ndarray) -> float:
     """Pixels between the eye centres of landmarks [68, 2]."""
     return float(np.hypot(*(landmarks[42:48].mean(0) - landmarks[36:42].mean(0))))
-
-
-def crop_quad(landmarks: np.ndarray) -> np.ndarray:
-    """Corners [4, 2] of the FFHQ crop for landmarks [68, 2]: top left, bottom left, bottom right, top right."""
-    eye_left, eye_right = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
-    eyes = (eye_left + eye_right) / 2
-    across = eye_right - eye_left
-    down = (landmarks[48] + landmarks[54]) / 2 - eyes
-    x = across - down[::-1] * [-1, 1]
-    x = x / np.hypot(*x) * max(np.hypot(*across) * 2.0, np.hypot(*down) * 1.8)
-    y = x[::-1] * [-1, 1]
-    centre = eyes + down * 0.1
-    return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
 
 
 def align_face(

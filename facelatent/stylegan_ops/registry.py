@@ -48,7 +48,7 @@ def load_generator(
         UnsupportedCheckpoint: neither a known name nor a readable generator file.
         FacelatentError: the device cannot be used.
     """
-    target = _device(device)
+    target = find_device(device)
     if backend is not None:
         chosen(backend, target)
     generator = _find(name_or_path)
@@ -59,7 +59,7 @@ def load_generator(
     return generator.to(target, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
 
-def _device(name: str | torch.device | None) -> torch.device:
+def find_device(name: str | torch.device | None) -> torch.device:
     """The device to use; a GPU if there is one and none is named.
 
     Raises:
