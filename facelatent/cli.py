@@ -29,7 +29,7 @@ from facelatent.errors import FacelatentError
 
 
 class _Announcements(logging.Handler):
-    """Say on stderr what the library logs: downloads and compilations, which may start wherever first needed."""
+    """Say on stderr what the library logs: downloads and compilations, wherever first needed, and warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(record.getMessage(), err=True)
@@ -65,7 +65,7 @@ def main(debug: bool) -> None:
       facelatent animate photo.jpg --attr yaw --from -2 --to 2 -o turning.gif
       facelatent demo
     """
-    for name in ("facelatent.assets", "facelatent.cuda_kernels"):
+    for name in ("facelatent.assets", "facelatent.boundaries", "facelatent.cuda_kernels"):
         log = logging.getLogger(name)
         log.setLevel(logging.INFO)
         log.addHandler(_announcements)

@@ -1,8 +1,10 @@
 """Attribute scorers, boundaries and edits."""
 
-from facelatent.boundaries.boundary import Boundary, load_boundary, shipped_boundaries
-from facelatent.boundaries.edits import edit, edit_layers
+from facelatent.boundaries.boundary import Boundary
+from facelatent.boundaries.edits import draw_edited, edit, edit_layers, held, project, style_shift, walk
 from facelatent.boundaries.fitting import fit_boundary
+from facelatent.boundaries.loading import load_boundary, shipped_boundaries
+from facelatent.boundaries.published import is_published, load_published, published_names
 from facelatent.boundaries.sampling import ScoredCodes, sample_scores
 from facelatent.boundaries.scorers import SCORERS, Scorer, geometry, locate_faces, score_faces
 
@@ -11,13 +13,21 @@ __all__ = [
     "Boundary",
     "ScoredCodes",
     "Scorer",
+    "draw_edited",
     "edit",
     "edit_layers",
     "fit_boundary",
     "geometry",
+    "held",
+    "is_published",
     "load_boundary",
+    "load_published",
     "locate_faces",
+    "project",
+    "published_names",
     "sample_scores",
     "score_faces",
     "shipped_boundaries",
+    "style_shift",
+    "walk",
 ]
