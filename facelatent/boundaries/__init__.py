@@ -5,12 +5,16 @@ from facelatent.boundaries.edits import draw_edited, edit, edit_layers, held, pr
 from facelatent.boundaries.fitting import fit_boundary
 from facelatent.boundaries.loading import load_boundary, shipped_boundaries
 from facelatent.boundaries.published import is_published, load_published, published_names
+from facelatent.boundaries.regions import limited, region_mask
 from facelatent.boundaries.sampling import ScoredCodes, sample_scores
 from facelatent.boundaries.scorers import SCORERS, Scorer, geometry, locate_faces, score_faces
+from facelatent.boundaries.targets import Goal, Reached, reach
 
 __all__ = [
     "SCORERS",
     "Boundary",
+    "Goal",
+    "Reached",
     "ScoredCodes",
     "Scorer",
     "draw_edited",
@@ -20,11 +24,14 @@ __all__ = [
     "geometry",
     "held",
     "is_published",
+    "limited",
     "load_boundary",
     "load_published",
     "locate_faces",
     "project",
     "published_names",
+    "reach",
+    "region_mask",
     "sample_scores",
     "score_faces",
     "shipped_boundaries",

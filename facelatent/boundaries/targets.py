@@ -63,6 +63,7 @@ def reach(
     goals: Sequence[Goal],
     measure: Callable[[Tensor], Measures],
     drawing: Generator | None = None,
+    fixed: Sequence[tuple[Boundary, float, Sequence[int]]] = (),
     sweeps: int = 2,
 ) -> Reached:
     """Find strengths at which every goal's score has its value, one after the other by bisection, ``sweeps`` times.
@@ -73,6 +74,7 @@ def reach(
         goals: attributes to bring to a score, and to hold.
         measure: gives the goals' scores of pictures, e.g. :func:`~facelatent.boundaries.score_faces`.
         drawing: draws the face, if not ``generator``: one that was tuned to it.
+        fixed: edits that are made in any case: boundary, strength and layers of each.
         sweeps: how often each goal's strength is sought, the others' being what they were found last.
 
     Raises:
@@ -82,16 +84,20 @@ def reach(
     side = min(_SIDE, generator.resolution)
     layers = [edit_layers(goal.boundary, generator) if goal.layers is None else list(goal.layers) for goal in goals]
 
-    def scores_at(alphas: Sequence[float]) -> Mapping[str, float]:
-        moved, pairs = ws.to(generator.device), []
-        for goal, own, alpha in zip(goals, layers, alphas, strict=True):
-            moved = edit(moved, goal.boundary, alpha, own)
-            pairs.append((goal.boundary, alpha))
+    def scores_of(edits: Sequence[tuple[Boundary, float, Sequence[int]]]) -> Mapping[str, float]:
+        moved = ws.to(generator.device)
+        for boundary, alpha, own in edits:
+            moved = edit(moved, boundary, alpha, own)
+        pairs = [(boundary, alpha) for boundary, alpha, _ in edits]
         measured = measure(draw_edited(drawing or generator, moved, style_shift(pairs), side))
         return {goal.boundary.score: float(measured[goal.boundary.score][0]) for goal in goals}
 
+    def scores_at(alphas: Sequence[float]) -> Mapping[str, float]:
+        own = [(goal.boundary, alpha, part) for goal, alpha, part in zip(goals, alphas, layers, strict=True)]
+        return scores_of([*fixed, *own])
+
     alphas = [0.0] * len(goals)
-    before = scores_at(alphas)
+    before = scores_of(())
     if not np.isfinite(list(before.values())).all():
         raise NoFaceFound("no face was found in the unedited picture: its scores cannot be brought to a value")
     wanted = [before[goal.boundary.score] if goal.value is None else goal.value for goal in goals]

@@ -191,17 +191,17 @@ def _evaluated(
     own = direction.score
     tried = {0.0: before} | {alpha: trial.at(direction, alpha) for alpha in STRENGTHS}
     strengths = sorted(tried)
-    if float(np.nanmean(tried[1.0][own] - tried[-1.0][own])) < 0:
+    if _mean(tried[1.0][own] - tried[-1.0][own]) < 0:
         strengths = strengths[::-1]
     values = np.stack([tried[alpha][own] for alpha in strengths])
     rises = np.diff(values, axis=0)
-    curve = [float(np.nanmean(row - before[own])) for row in values]
+    curve = [_mean(row - before[own]) for row in values]
     return DirectionResult(
         direction.label,
         direction.boundary.attribute,
         own,
         target,
-        {name: float(np.nanmean(tried[1.0][name] - tried[-1.0][name])) / 2 for name in spread},
+        {name: _mean(tried[1.0][name] - tried[-1.0][name]) / 2 for name in spread},
         strengths,
         curve,
         [_distance(before, tried[alpha]) for alpha in strengths],
@@ -223,18 +223,18 @@ def _matched(
 
     def gain(alpha: float) -> tuple[float, Measures]:
         after = trial.at(direction, alpha)
-        return float(np.nanmean(after[own] - before[own])), after
+        return _mean(after[own] - before[own]), after
 
     strength, change, after = push(gain, target, strengths, curve)
     moved = {name: after[name] - before[name] for name in spread}
-    drift = {name: float(np.nanmean(np.abs(difference))) for name, difference in moved.items()}
+    drift = {name: _mean(np.abs(difference)) for name, difference in moved.items()}
     others = [drift[name] / spread[name] for name in spread if name != own and spread[name] > 0]
     known = moved[own][np.isfinite(moved[own])]
     drift |= {IDENTITY: _distance(before, after), PICTURE: float(np.mean(np.abs(after[PICTURE] - before[PICTURE])))}
     return Matched(
         strength,
         change,
-        {name: float(np.nanmean(difference)) for name, difference in moved.items()},
+        {name: _mean(difference) for name, difference in moved.items()},
         drift,
         float(np.mean(others)) if others else 0.0,
         float(np.mean(known >= target / 2)),
@@ -270,11 +270,17 @@ def push(
             share = (target - low_gain) / max(high_gain - low_gain, 1e-9)
             size = low + (high - low) * min(max(share, 0.1), 0.9)
         change, after = gain(sign * size)
+        if math.isnan(change):  # no picture has a face any more: far too strong
+            high, high_gain = size, 2 * target
+            continue
         tried.append((abs(change - target), sign * size, change, after))
         if tried[-1][0] < _NEAR * target or (change < target and size >= _STRONGEST):
             break
         low, low_gain = (size, change) if change < target else (low, low_gain)
         high, high_gain = (size, change) if change >= target else (high, high_gain)
+    if not tried:
+        change, after = gain(sign * low)
+        return sign * low, change, after
     _, strength, change, after = min(tried, key=lambda one: one[0])
     return strength, change, after
 
@@ -353,8 +359,14 @@ def _score_of(boundary: Boundary) -> str:
     return ALIASES.get(name) or (load_boundary(name).score if name in shipped else name)
 
 
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is known, NaN if nothing is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
 def _distance(before: Measures, after: Measures) -> float:
-    return float(np.nanmean(np.linalg.norm(after[IDENTITY] - before[IDENTITY], axis=1)))
+    return _mean(np.linalg.norm(after[IDENTITY] - before[IDENTITY], axis=1))
 
 
 def _colour(share: float) -> tuple[int, int, int]:
