@@ -35,6 +35,8 @@ FIRST_SEED = 3_000_000
 #: Weight of the sum of squares of the coefficients beside each drift: faces are few, candidates many.
 RIDGE = 0.1
 _REWEIGHTINGS = 12
+#: A score's change below this share of its spread over faces is noise, which nothing should be traded for.
+_NEGLIGIBLE = 0.05
 _SIDE = 256
 
 
@@ -257,7 +259,8 @@ def _solve(probes: Probes, plain: np.ndarray, target: str, names: list[str], fac
     moments = {}
     for name in names:
         moment = _moment(probes, name, faces)
-        moments[name] = moment / max(float(plain @ moment @ plain), 1e-12)
+        least = (_NEGLIGIBLE * probes.spread.get(name, 0.0)) ** 2
+        moments[name] = moment / max(float(plain @ moment @ plain), least, 1e-12)
     weights = dict.fromkeys(names, 1 / len(names))
     coefficients = plain
     for _ in range(_REWEIGHTINGS):
