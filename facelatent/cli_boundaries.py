@@ -21,6 +21,7 @@ from facelatent.errors import FacelatentError
 
 if TYPE_CHECKING:
     from facelatent.boundaries import Boundary
+    from facelatent.boundaries.training import Space
 
 #: facelatent.boundaries.training.SPACES, which would import torch; a test compares them.
 SPACES = ("w", "w+", "s")
@@ -88,7 +89,7 @@ def train(attribute: str, codes: Path, out: Path | None, **options: Any) -> None
     generator = chosen_generator(options)
     scored = _codes(codes, options["count"], generator)
     hold = tuple(name for name in (options["hold"] or "").split(",") if name)
-    space = options["space"] or ("w+" if hold else "w")
+    space: Space = options["space"] or ("w+" if hold else "w")
     settings = TrainSettings(
         ratio=options["ratio"],
         seed=options["seed"],

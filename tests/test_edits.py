@@ -235,9 +235,9 @@ def test_mix_cancels_the_leak_and_keeps_the_change() -> None:
     def around(mean: list[float]) -> np.ndarray:
         return np.array(mean) + 0.05 * random.normal(size=(20, 4))
 
-    still = 0.1 * random.normal(size=(20, 4, 3))
     # The first candidate smiles and ages, the second smiles a little, the third only ages, the fourth does nothing.
-    changes = {"smile": around([1, 0.4, 0, 0]), "age": around([1, 0, 1, 0]), "identity": still, "picture": still}
+    person = np.stack([around([1, 0, 1, 0]) for _ in range(3)], -1)
+    changes = {"smile": around([1, 0.4, 0, 0]), "age": around([1, 0, 1, 0]), "identity": person, "picture": person}
     probes = Probes([], changes, {"smile": 1.0, "age": 1.0})
     plain = np.array([1.0, 0, 0, 0])
     found = mix(probes, plain, "smile", ["age"])

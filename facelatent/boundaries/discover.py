@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def _named(
     normal: Tensor,
     intercept: float,
     method: str,
-    facts: dict[str, object],
+    facts: Mapping[str, object],
     resolutions: tuple[int, int] | None = None,
 ) -> Boundary:
     return Boundary(

@@ -33,7 +33,7 @@ GROUPS = ((4, 4), (8, 8), (16, 16), (32, 32), (64, 1 << 20))
 #: Seed of the first face that candidates are tried on; benchmarks and evaluations use others.
 FIRST_SEED = 3_000_000
 #: Weight of the sum of squares of the coefficients beside each drift: faces are few, candidates many.
-RIDGE = 0.1
+RIDGE = 0.5
 _REWEIGHTINGS = 12
 #: A score's change below this share of its spread over faces is noise, which nothing should be traded for.
 _NEGLIGIBLE = 0.05
