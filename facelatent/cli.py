@@ -14,6 +14,7 @@ import click
 from facelatent import (
     __version__,
     cli_attributes,
+    cli_boundaries,
     cli_evaluate,
     cli_generators,
     cli_kernels,
@@ -37,7 +38,7 @@ from facelatent.errors import FacelatentError
 
 
 class _Announcements(logging.Handler):
-    """Say on stderr what the library logs: downloads and compilations, which may start wherever first needed."""
+    """Say on stderr what the library logs: downloads and compilations, wherever first needed, and warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(record.getMessage(), err=True)
@@ -73,7 +74,7 @@ def main(debug: bool) -> None:
       facelatent animate photo.jpg --attr yaw --from -2 --to 2 -o turning.gif
       facelatent demo
     """
-    for name in ("facelatent.assets", "facelatent.cuda_kernels"):
+    for name in ("facelatent.assets", "facelatent.boundaries", "facelatent.cuda_kernels"):
         log = logging.getLogger(name)
         log.setLevel(logging.INFO)
         log.addHandler(_announcements)
@@ -261,6 +262,7 @@ def demo(out: Path, **options: Any) -> None:
 
 cli_photos.add_to(main)
 cli_attributes.add_to(main)
+cli_boundaries.add_to(cli_attributes.attributes)
 cli_generators.add_to(main)
 cli_kernels.add_to(main)
 cli_evaluate.add_to(main)

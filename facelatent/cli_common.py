@@ -126,6 +126,14 @@ def write_json(path: Path | None, record: dict[str, Any]) -> None:
         click.echo(f"wrote {path}")
 
 
+def resolution_range(text: str) -> tuple[int, int]:
+    """The resolutions of ``--layers A-B``."""
+    first, _, last = text.partition("-")
+    if not is_number(first) or not is_number(last) or int(first) > int(last):
+        raise click.UsageError(f"--layers takes resolutions such as 4-32, not {text!r}")
+    return int(first), int(last)
+
+
 def on_terminal() -> bool:
     """Progress bars are for people: shown on a terminal, not in logs."""
     return sys.stderr.isatty()

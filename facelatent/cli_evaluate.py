@@ -1,4 +1,4 @@
-"""The commands that measure: ``evaluate inversion``; ``cli.py`` adds them to its own."""
+"""The commands that measure: ``evaluate inversion`` and ``evaluate edits``; ``cli.py`` adds them to its own."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from facelatent.evaluation import Case, EditSummary, Evaluation, Inverted, Inverter, Probe
+    from facelatent.evaluation.directions import Direction, DirectionResult
     from facelatent.inversion import Recipe
     from facelatent.stylegan_ops import Generator
 
@@ -103,6 +104,133 @@ def inversion(out: Path, **options: Any) -> None:
     _write(out, result, edits, generator, recipe, options)
     if result.failed:
         raise SystemExit(1)
+
+
+@evaluate.command()
+@click.option(
+    "--attr",
+    "--boundary",
+    "attributes",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="What to measure, several times.  [default: every shipped attribute of the generator's W space]",
+)
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="FILE|DIR",
+    help="Other directions (.npy, .npz, .pt, ours) for the same scores, measured in the same run.",
+)
+@click.option("--target", "targets", multiple=True, metavar="SCORE=CHANGE", help="Where to compare: age=20.")
+@click.option("--faces", type=click.IntRange(2), default=40, show_default=True, help="Generated faces to try them on.")
+@click.option("--psi", type=click.FloatRange(0, 2), default=0.7, show_default=True, help="Their truncation.")
+@click.option(
+    "--first-seed", type=click.IntRange(0, 2**62), default=4_000_000, show_default=True, help="No training saw these."
+)
+@click.option("--strips", type=click.IntRange(0, 40), default=6, show_default=True, help="People on each strip.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("evaluation"),
+    show_default=True,
+    help="Folder to write.",
+)
+@generator_option
+@device_option
+def edits(attributes: tuple[str, ...], compare: Path | None, out: Path, **options: Any) -> None:
+    """Measure what edits change beside what they should.
+
+    Every direction is tried at several strengths on the same faces, and compared where it has changed its own score by
+    the same on average. Prints the drift of every score there (AD: mean of the others, in their standard deviations),
+    and writes edits.json with all curves, edits.png, the re-scoring matrix as a picture, and strips.
+
+    \b
+    Examples:
+      facelatent evaluate edits --attr smile --attr age --faces 20
+      facelatent evaluate edits --attr mine.boundary.safetensors --attr smile --compare e4e_ffhq.npz
+      facelatent evaluate edits --attr age --target age=10 -o report
+    """
+    from facelatent.boundaries.measures import measure_faces
+    from facelatent.evaluation.directions import evaluate_directions, matrix_table
+    from facelatent.files import check_writable
+
+    for name in ("edits.json", "edits.png"):
+        check_writable(out / name)
+    goals = dict(_goal(text) for text in options["targets"])
+    generator = chosen_generator(options)
+    directions = _directions(generator, attributes, compare)
+    try:
+        results = evaluate_directions(
+            generator,
+            directions,
+            measure_faces,
+            options["faces"],
+            options["psi"],
+            options["first_seed"],
+            goals,
+            progress=on_terminal(),
+        )
+    except ValueError as error:
+        raise FacelatentError(str(error)) from error
+    click.echo(matrix_table(results))
+    written = _write_edits(out, generator, directions, results, options)
+    click.echo(f"\nwrote {', '.join(written)} to {out}/")
+
+
+def _goal(text: str) -> tuple[str, float]:
+    name, _, change = text.partition("=")
+    try:
+        value = float(change)
+    except ValueError:
+        value = 0.0
+    if not name or not 0 < value < float("inf"):
+        raise click.UsageError(f"--target takes a score and a positive change such as age=20, not {text!r}")
+    return name, value
+
+
+def _directions(generator: Generator, attributes: tuple[str, ...], compare: Path | None) -> list[Direction]:
+    from facelatent.boundaries import shipped_boundaries
+    from facelatent.evaluation.directions import own_direction, published_directions
+
+    directions = [own_direction(name, generator) for name in attributes or shipped_boundaries()]
+    if compare is not None:
+        directions += published_directions(compare, generator, [one.score for one in directions])
+    return directions
+
+
+def _write_edits(
+    out: Path,
+    generator: Generator,
+    directions: list[Direction],
+    results: list[DirectionResult],
+    options: dict[str, Any],
+) -> list[str]:
+    import json
+    import re
+    from dataclasses import asdict
+
+    from facelatent.evaluation.directions import heat_map, record, strips
+    from facelatent.files import atomic_path
+    from facelatent.images import save_image
+
+    stored = {
+        "evaluation": "edits",
+        "generator": {"name": generator.name, "fingerprint": generator.fingerprint},
+        "options": {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
+        "directions": [record(asdict(result)) for result in results],
+    }
+    with atomic_path(out / "edits.json") as temporary:
+        temporary.write_text(json.dumps(stored, indent=2, allow_nan=False) + "\n")
+    save_image(heat_map(results), out / "edits.png")
+    written = ["edits.json", "edits.png"]
+    for number, direction in enumerate(directions if options["strips"] else [], 1):
+        name = f"{number:02d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', direction.label).strip('-')}.jpg"
+        save_image(
+            strips(generator, direction.boundary, options["strips"], options["psi"], options["first_seed"]), out / name
+        )
+        written.append(name)
+    return written
 
 
 def _check(out: Path, options: dict[str, Any]) -> None:

@@ -3,9 +3,10 @@
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,11 @@ from facelatent.cli_common import (
     chosen_recipe,
     device_option,
     generator_option,
-    is_number,
     json_option,
     metrics_line,
     on_terminal,
     recipe_options,
+    resolution_range,
     write_json,
 )
 from facelatent.errors import FacelatentError
@@ -168,6 +169,8 @@ class _EditPlan:
     """What ``edit`` does to each face."""
 
     edits: list[AttributeEdit]
+    goals: list[tuple[AttributeEdit, float | None]]
+    region: str | None
     size: int | None
     compare: bool
     paste: bool
@@ -175,9 +178,19 @@ class _EditPlan:
     mask: Path | None
 
 
+_attributes = click.option(
+    "--attr",
+    "--boundary",
+    "attributes",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Attribute name, or a boundary file: ours, or .npy, .npz, .pt of other projects.",
+)
+
+
 @click.command()
 @_sources
-@click.option("--attr", "attributes", multiple=True, required=True, help="Attribute name, or a boundary file.")
+@_attributes
 @click.option("--alpha", "alphas", multiple=True, type=float, help="Strength in standard deviations, one an attribute.")
 @click.option(
     "--layers",
@@ -185,6 +198,15 @@ class _EditPlan:
     multiple=True,
     metavar="A-B",
     help="Resolutions to change, e.g. 4-32; one, or one an attribute.",
+)
+@click.option(
+    "--to", "targets", multiple=True, metavar="NAME=SCORE", help="Change an attribute until its score is this: age=40."
+)
+@click.option("--hold", metavar="NAME,...", help="Keep these attributes' scores, by counter-edits.")
+@click.option(
+    "--region",
+    metavar="NAME|FILE",
+    help="Change only this: face, eyes, brows, nose, mouth, lower-face, background, or a mask's picture.",
 )
 @click.option(
     "-o", "--out", help="Picture; for many sources, a folder.  [default: SOURCE-edited.png, with --paste as the photo]"
@@ -204,6 +226,9 @@ def edit(
     attributes: tuple[str, ...],
     alphas: tuple[float, ...],
     ranges: tuple[str, ...],
+    targets: tuple[str, ...],
+    hold: str | None,
+    region: str | None,
     out: str | None,
     size: int | None,
     compare: bool,
@@ -225,16 +250,27 @@ def edit(
       facelatent edit me.jpg --attr smile --alpha 2 --attr age --alpha -1 -o younger.png
       facelatent edit me.latent.safetensors --attr yaw --alpha 1.5 --compare -o turned.jpg
       facelatent edit photos/ --attr smile --alpha 2 --paste -o smiling/
+      facelatent edit me.jpg --to age=40 --hold gender,yaw -o forty.png
+      facelatent edit me.jpg --attr smile --alpha 2 --region lower-face
+      facelatent edit me.jpg --boundary pose.pt --alpha -1
     """
+    if not attributes and not targets:
+        raise click.UsageError("say what to change: --attr NAME, --boundary FILE or --to NAME=SCORE")
+    if not attributes and (alphas or ranges):
+        raise click.UsageError("--alpha and --layers are for --attr")
+    wanted = [_target(text) for text in targets] + [(name, None) for name in (hold or "").split(",") if name]
     strengths = _one_each(attributes, alphas or (1.0,), "--alpha")
-    chosen_ranges = _one_each(attributes, tuple(_resolutions(text) for text in ranges) or (None,), "--layers")
+    chosen_ranges = _one_each(attributes, tuple(resolution_range(text) for text in ranges) or (None,), "--layers")
     _check_paste(paste, photo, mask=mask)
     if paste and (size or compare):
         raise click.UsageError("--paste keeps the photo's size and writes one picture: leave out --size and --compare")
 
     def planned(generator: Generator) -> _EditPlan:
         edits = _edits(generator, attributes, strengths, chosen_ranges)
-        return _EditPlan(edits, size, compare, paste, photo, mask)
+        none = (None,) * len(wanted)
+        found = _edits(generator, tuple(name for name, _ in wanted), (0.0,) * len(wanted), none)
+        goals = [(one, value) for one, (_, value) in zip(found, wanted, strict=True)]
+        return _EditPlan(edits, goals, region, size, compare, paste, photo, mask)
 
     if _many(sources, out):
         if out is None:
@@ -305,22 +341,36 @@ def _write_edited(
     source: Path, target: Path, generator: Generator, plan: _EditPlan, options: dict[str, Any], progress: bool = True
 ) -> dict[str, Any]:
     """Edit one face and write it; returns what was done."""
-    from facelatent.editor import apply_edits, draw
+    from facelatent.editor import draw, draw_edits
     from facelatent.images import save_image
     from facelatent.render import strip
 
     latent = _latent(source, generator, options, progress)
+    plan = replace(plan, edits=_with_goals(source, latent, generator, plan))
     record = {"picture": str(target), "edits": _described(plan.edits), "metrics": latent.metrics}
+    if plan.region is not None:
+        record["region"] = plan.region
     if plan.paste:
         return {**record, **_write_pasted(source, target, latent, generator, plan)}
-    drawing = latent.generator_for(generator)
-    edited = draw(drawing, apply_edits(latent.ws, plan.edits, generator), plan.size)[0]
+    edited = draw_edits(latent, generator, plan.edits, plan.size, plan.region)
     if plan.compare:
         label = ", ".join(f"{one.boundary.attribute} {one.alpha:+g}" for one in plan.edits)
-        unedited = draw(drawing, latent.ws, plan.size)[0]
+        unedited = draw(latent.generator_for(generator), latent.ws, plan.size)[0]
         edited = strip([unedited, edited], ["inverted", label], plan.size or 512)
     save_image(edited, target)
     return record
+
+
+def _with_goals(source: Path, latent: Latent, generator: Generator, plan: _EditPlan) -> list[AttributeEdit]:
+    """The plan's edits, with those that bring this face's scores to their goals."""
+    from facelatent.editor import targeted
+
+    if not plan.goals:
+        return plan.edits
+    edits, missed = targeted(plan.edits, plan.goals, latent, generator)
+    for line in missed:
+        _say(f"facelatent: {source}: {line}", err=True)
+    return edits
 
 
 def _write_pasted(source: Path, target: Path, latent: Latent, generator: Generator, plan: _EditPlan) -> dict[str, Any]:
@@ -330,7 +380,7 @@ def _write_pasted(source: Path, target: Path, latent: Latent, generator: Generat
 
     photo = _pasted_photo(source, latent, plan.photo)
     opened = open_photo(photo)
-    pasted = paste_edit(opened.image, latent, generator, plan.edits)
+    pasted = paste_edit(opened.image, latent, generator, plan.edits, plan.region)
     save_photo(pasted.image, target, opened)
     if plan.mask is not None:
         save_image(pasted.mask, plan.mask)
@@ -339,7 +389,7 @@ def _write_pasted(source: Path, target: Path, latent: Latent, generator: Generat
 
 @click.command()
 @_source
-@click.option("--attr", "attributes", multiple=True, required=True, help="Attribute name, or a boundary file.")
+@_attributes
 @click.option("--from", "starts", multiple=True, type=float, help="Strength at the start.  [default: -3]")
 @click.option("--to", "ends", multiple=True, type=float, help="Strength at the end.  [default: 3]")
 @click.option("--frames", type=click.IntRange(2, 2000), default=48, show_default=True, help="Frames in all.")
@@ -377,7 +427,10 @@ def animate(
       facelatent animate me.jpg --attr smile --from -3 --to 3 --frames 48 -o smile.gif
       facelatent animate me.jpg --attr smile --paste --size 1024 -o portrait.webp
       facelatent animate me.latent.safetensors --attr yaw --attr smile --from -2 --to 2 -o turn.webp
+      facelatent animate me.jpg --boundary pose.pt --from -1 --to 1
     """
+    if not attributes:
+        raise click.UsageError("say what to change: --attr NAME or --boundary FILE")
     from facelatent.editor import animation_frames, paste_frames, scaled_photo
     from facelatent.images import to_rgb
     from facelatent.photos import open_photo
@@ -574,6 +627,18 @@ def _edits(
     return [AttributeEdit(*parts) for parts in zip(boundaries, alphas, ranges, strict=True)]
 
 
+def _target(text: str) -> tuple[str, float]:
+    """Name and score of ``--to NAME=SCORE``."""
+    name, _, score = text.partition("=")
+    try:
+        value = float(score)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise click.UsageError(f"--to takes an attribute and a score such as age=40, not {text!r}")
+    return name, value
+
+
 def _described(edits: list[AttributeEdit]) -> list[dict[str, Any]]:
     return [
         {"attribute": one.boundary.attribute, "alpha": one.alpha, "layers": one.resolutions or one.boundary.resolutions}
@@ -588,13 +653,6 @@ def _one_each(attributes: tuple[str, ...], values: tuple[Any, ...], option: str)
     if len(values) != len(attributes):
         raise click.UsageError(f"{len(attributes)} --attr but {len(values)} {option}: give one each, or one for all")
     return values
-
-
-def _resolutions(text: str) -> tuple[int, int]:
-    first, _, last = text.partition("-")
-    if not is_number(first) or not is_number(last) or int(first) > int(last):
-        raise click.UsageError(f"--layers takes resolutions such as 4-32, not {text!r}")
-    return int(first), int(last)
 
 
 def _default_out(source: Path, ending: str) -> Path:

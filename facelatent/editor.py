@@ -13,8 +13,20 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from facelatent.boundaries import Boundary, edit, edit_layers
-from facelatent.errors import FacelatentError, InvalidFile
+from facelatent.boundaries import (
+    SCORERS,
+    Boundary,
+    Goal,
+    draw_edited,
+    edit,
+    edit_layers,
+    limited,
+    reach,
+    region_mask,
+    score_faces,
+    style_shift,
+)
+from facelatent.errors import FacelatentError, InvalidFile, UnknownAttribute
 from facelatent.files import sha256_of
 from facelatent.images import check_file, open_image, picture_suffixes, to_images
 from facelatent.inversion import (
@@ -29,7 +41,7 @@ from facelatent.inversion import (
 )
 from facelatent.latent import SUFFIX, Latent
 from facelatent.render import strip, there_and_back
-from facelatent.stylegan_ops import Generator
+from facelatent.stylegan_ops import Generator, Styles
 
 
 @dataclass(frozen=True)
@@ -47,15 +59,23 @@ class AttributeEdit:
     resolutions: tuple[int, int] | None = None
 
     def apply(self, ws: Tensor, generator: Generator) -> Tensor:
-        """Edited W+ codes [n, num_ws, 512]."""
+        """Edited W+ codes [n, num_ws, 512]; what the boundary changes in style space is for :func:`shift_of`."""
+        return edit(ws, self.boundary, self.alpha, self.layers(generator))
+
+    def layers(self, generator: Generator) -> list[int]:
+        """W+ layers to change.
+
+        Raises:
+            FacelatentError: no layer of the generator acts at the resolutions asked for.
+        """
         if self.resolutions is None:
-            layers = edit_layers(self.boundary, generator)
-        elif not (layers := generator.layers_between(*self.resolutions)):
+            return edit_layers(self.boundary, generator)
+        if not (layers := generator.layers_between(*self.resolutions)):
             sides = ", ".join(str(side) for side in sorted(set(generator.layer_resolutions)))
             raise FacelatentError(
                 "no layer of {} acts at resolutions {}-{}; it has {}".format(generator.name, *self.resolutions, sides)
             )
-        return edit(ws, self.boundary, self.alpha, layers)
+        return layers
 
 
 def apply_edits(ws: Tensor, edits: Sequence[AttributeEdit], generator: Generator) -> Tensor:
@@ -65,16 +85,66 @@ def apply_edits(ws: Tensor, edits: Sequence[AttributeEdit], generator: Generator
     return ws
 
 
+def shift_of(edits: Sequence[AttributeEdit]) -> Styles:
+    """What all edits add to style space."""
+    return style_shift((one.boundary, one.alpha) for one in edits)
+
+
+def targeted(
+    edits: Sequence[AttributeEdit],
+    goals: Sequence[tuple[AttributeEdit, float | None]],
+    latent: Latent,
+    generator: Generator,
+) -> tuple[list[AttributeEdit], list[str]]:
+    """Edits of a face that bring scores to values, with the strengths that they need.
+
+    Args:
+        edits: made in any case.
+        goals: edits whose strength is to be found, each with the score to reach, None for what it is unedited.
+        latent: the face.
+        generator: whose the boundaries are.
+
+    Returns:
+        All edits, and a line for each score that cannot be reached.
+
+    Raises:
+        UnknownAttribute: nothing measures a goal's score.
+        NoFaceFound: the unedited picture has no face to measure.
+    """
+    names = {one.boundary.score for one, _ in goals}
+    scorers = tuple(scorer for scorer in SCORERS if names & set(scorer.attributes))
+    if unknown := names - {name for scorer in scorers for name in scorer.attributes}:
+        raise UnknownAttribute(f"nothing measures {', '.join(sorted(unknown))}: --to and --hold need a scorer")
+    found = reach(
+        generator,
+        latent.ws,
+        [Goal(one.boundary, value, one.layers(generator)) for one, value in goals],
+        lambda images: score_faces(images, scorers),
+        latent.generator_for(generator),
+        [(one.boundary, one.alpha, one.layers(generator)) for one in edits],
+    )
+    made = [replace(one, alpha=alpha) for (one, _), alpha in zip(goals, found.alphas, strict=True)]
+    missed = [
+        f"{one.boundary.attribute}: {one.boundary.score} is {score:.3g}, not {wanted:.3g}, at strength {one.alpha:+.2f}"
+        for one, score, wanted, far in zip(made, found.scores, found.wanted, found.missed, strict=True)
+        if far
+    ]
+    return [*edits, *made], missed
+
+
 @torch.no_grad()
-def draw(generator: Generator, ws: Tensor, size: int | None = None) -> list[Image.Image]:
-    """Pictures of W+ codes [n, num_ws, 512], ``size`` px square (the generator's own resolution if None)."""
+def draw(generator: Generator, ws: Tensor, size: int | None = None, shift: Styles | None = None) -> list[Image.Image]:
+    """Pictures of W+ codes [n, num_ws, 512], ``size`` px square (the generator's own resolution if None).
+
+    ``shift`` is added to their styles; see :func:`shift_of`.
+    """
     side = generator.resolution if size is None else size
     # Draw at the smallest sufficient power-of-two fraction, then scale.
     resolution = generator.resolution
     while resolution // 2 >= side:
         resolution //= 2
     images = [
-        to_images(generator.synthesis(code.to(generator.device), resolution=resolution))[0]
+        to_images(draw_edited(generator, code.to(generator.device), shift or {}, resolution))[0]
         for code in torch.split(ws, 1)
     ]
     if side == resolution:
@@ -86,9 +156,10 @@ def edit_strip(
     generator: Generator, ws: Tensor, boundary: Boundary, alphas: Sequence[float], size: int = 256
 ) -> Image.Image:
     """One face at several strengths of one attribute, side by side, labelled."""
-    codes = torch.cat([AttributeEdit(boundary, alpha).apply(ws, generator) for alpha in alphas])
+    edits = [AttributeEdit(boundary, alpha) for alpha in alphas]
+    images = [draw(generator, one.apply(ws, generator), size, shift_of([one]))[0] for one in edits]
     labels = [f"{boundary.attribute} {alpha:+g}" if alpha else "inverted" for alpha in alphas]
-    return strip(draw(generator, codes, size), labels, size)
+    return strip(images, labels, size)
 
 
 def animation_frames(
@@ -120,10 +191,16 @@ def animation_frames(
         places = (1 - np.cos(np.pi * places)) / 2
     first, last = apply_edits(ws, starts, generator), apply_edits(ws, ends, generator)
     drawn = [
-        draw(generator, torch.lerp(first, last, float(place)), size)[0]
+        draw(generator, torch.lerp(first, last, float(place)), size, _shift_between(starts, ends, float(place)))[0]
         for place in tqdm(places, desc="drawing", unit="frame", disable=not progress)
     ]
     return [drawn[index] for index in order]
+
+
+def _shift_between(starts: Sequence[AttributeEdit], ends: Sequence[AttributeEdit], place: float) -> Styles:
+    """What an edit that runs from ``starts`` to ``ends`` adds to style space at a place between 0 and 1."""
+    parts = [replace(one, alpha=(1 - place) * one.alpha) for one in starts]
+    return shift_of([*parts, *(replace(one, alpha=place * one.alpha) for one in ends)])
 
 
 def latent_path(photo: Path) -> Path:
@@ -204,7 +281,29 @@ class Pasted:
     mask: Image.Image
 
 
-def paste_edit(photo: Image.Image, latent: Latent, generator: Generator, edits: Sequence[AttributeEdit] = ()) -> Pasted:
+def draw_edits(
+    latent: Latent,
+    generator: Generator,
+    edits: Sequence[AttributeEdit],
+    size: int | None = None,
+    region: str | None = None,
+) -> Image.Image:
+    """The picture of a face with edits, within a region of it (see :func:`~facelatent.boundaries.region_mask`)."""
+    drawing = latent.generator_for(generator)
+    edited = draw(drawing, apply_edits(latent.ws, edits, generator), size, shift_of(edits))[0]
+    if region is None:
+        return edited
+    plain = draw(drawing, latent.ws, size)[0]
+    return limited(plain, edited, region_mask(region, plain))
+
+
+def paste_edit(
+    photo: Image.Image,
+    latent: Latent,
+    generator: Generator,
+    edits: Sequence[AttributeEdit] = (),
+    region: str | None = None,
+) -> Pasted:
     """The photo with its face edited; without ``edits``, with the reconstruction in the face's place.
 
     Args:
@@ -212,16 +311,16 @@ def paste_edit(photo: Image.Image, latent: Latent, generator: Generator, edits: 
         latent: the face.
         generator: draws it.
         edits: what to change.
+        region: where in the face.
 
     Raises:
         FacelatentError: the latent has no place in a photo.
     """
     quad, whole = crop_place(latent, photo.size)
-    generator = latent.generator_for(generator)
-    plain = draw(generator, latent.ws)[0]
+    plain = draw(latent.generator_for(generator), latent.ws)[0]
     if edits:
         original = quad_crop(photo, quad, plain.width)
-        edited = draw(generator, apply_edits(latent.ws, edits, generator))[0]
+        edited = draw_edits(latent, generator, edits, region=region)
         mask = paste_mask([edited], plain, original, whole)
         image = paste(photo, edited, quad, plain, mask)
     else:

@@ -528,3 +528,23 @@ def test_save_is_deterministic(tiny_generator: MobileStyleGAN, tiny_generator_fi
     first, second = load_file(tiny_generator_file), load_file(tmp_path / "again.safetensors")
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert first.keys() == second.keys()
+
+
+# Style space
+
+
+def test_styles_draw_what_their_codes_draw(tiny_generator: MobileStyleGAN) -> None:
+    ws = tiny_generator.broadcast(tiny_generator.sample_w(3))
+    styles = tiny_generator.styles(ws)
+    assert tuple(styles) == tiny_generator.style_names
+    assert tiny_generator.style_names[:3] == ("b4.conv1", "b8.up", "b8.conv1")
+    assert torch.equal(tiny_generator.draw_styles(styles), tiny_generator.synthesis(ws))
+    styles["b8.conv2"] = styles["b8.conv2"] + 1
+    assert not torch.allclose(tiny_generator.draw_styles(styles), tiny_generator.synthesis(ws), atol=1e-3)
+
+
+def test_styles_of_another_size_are_refused(tiny_generator: MobileStyleGAN) -> None:
+    styles = tiny_generator.styles(tiny_generator.broadcast(tiny_generator.sample_w(3)))
+    styles["b8.conv2"] = styles["b8.conv2"][:, :-1]
+    with pytest.raises(ValueError, match=r"b8\.conv2"):
+        tiny_generator.draw_styles(styles)

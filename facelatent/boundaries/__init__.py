@@ -1,8 +1,11 @@
 """Attribute scorers, boundaries and edits."""
 
-from facelatent.boundaries.boundary import Boundary, load_boundary, shipped_boundaries
-from facelatent.boundaries.edits import edit, edit_layers
+from facelatent.boundaries.boundary import Boundary
+from facelatent.boundaries.edits import draw_edited, edit, edit_layers, held, project, style_shift, walk
 from facelatent.boundaries.fitting import fit_boundary
+from facelatent.boundaries.loading import load_boundary, shipped_boundaries
+from facelatent.boundaries.published import is_published, load_published, published_names
+from facelatent.boundaries.regions import limited, region_mask
 from facelatent.boundaries.sampling import ScoredCodes, Share, make_shards, read_scores, sample_scores
 from facelatent.boundaries.scorers import (
     SCORERS,
@@ -14,25 +17,39 @@ from facelatent.boundaries.scorers import (
     locate_faces,
     score_faces,
 )
+from facelatent.boundaries.targets import Goal, Reached, reach
 
 __all__ = [
     "SCORERS",
     "Boundary",
     "FaceScorer",
+    "Goal",
+    "Reached",
     "ScoredCodes",
     "Scorer",
     "Share",
     "catalogue",
+    "draw_edited",
     "edit",
     "edit_layers",
     "find_scorers",
     "fit_boundary",
     "geometry",
+    "held",
+    "is_published",
+    "limited",
     "load_boundary",
+    "load_published",
     "locate_faces",
     "make_shards",
+    "project",
+    "published_names",
+    "reach",
     "read_scores",
+    "region_mask",
     "sample_scores",
     "score_faces",
     "shipped_boundaries",
+    "style_shift",
+    "walk",
 ]

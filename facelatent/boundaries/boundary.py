@@ -1,23 +1,23 @@
-"""Boundary: a hyperplane in W that separates faces with an attribute from faces without it, and its files."""
+"""Boundary: a hyperplane in W that separates faces with an attribute from those without it; its steps and files."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field
-from importlib import resources
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from facelatent.errors import IncompatibleLatent, InvalidFile, UnknownAttribute
+from facelatent.errors import IncompatibleLatent, InvalidFile
 from facelatent.files import load_tensors, save_tensors
 from facelatent.stylegan_ops import Generator, same_w_space
 
 #: Ending of boundary files.
 SUFFIX = ".boundary.safetensors"
-_FORMAT = 1
+#: Version of files: older versions of facelatent must not edit along the normal where a file says otherwise.
+_PLAIN, _STEPPED = 1, 2
+_STYLE = "style."
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Boundary:
         w_space: that generator's W space: the boundary also acts on other generators that share it, such as a
             StyleGAN2 and the student that was distilled from it with its mapping network.
         report: how it was fitted and how well it separates: scorer, sample count, seed, accuracies.
+        steps: [num_ws, 512] what a strength of 1 adds to each W+ layer; None to add ``std * normal`` to every one.
+        layer_resolutions: the resolutions of the layers of ``steps``, as a generator gives them.
+        styles: what a strength of 1 adds to style space S, [channels] by layer name; W+ codes then stay as they are
+            unless ``steps`` moves them, too.
     """
 
     attribute: str
@@ -46,6 +50,41 @@ class Boundary:
     fingerprint: str = ""
     w_space: str = ""
     report: dict[str, Any] = field(default_factory=dict)
+    steps: Tensor | None = None
+    layer_resolutions: tuple[int, ...] = ()
+    styles: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def score(self) -> str:
+        """Name of the score that it was fitted to, such as ``happy``; the attribute's own where none is recorded."""
+        return str(self.report.get("score", self.attribute))
+
+    def step(self, num_ws: int) -> Tensor:
+        """[num_ws, 512] what a strength of 1 adds to W+ codes.
+
+        Raises:
+            IncompatibleLatent: it has steps for another number of layers.
+        """
+        if self.steps is None:
+            whole = self.std * self.normal
+            return (torch.zeros_like(whole) if self.styles else whole).expand(num_ws, -1)
+        if len(self.steps) != num_ws:
+            raise IncompatibleLatent(
+                f"the boundary {self.attribute!r} moves {len(self.steps)} layers and the codes have {num_ws}; load it "
+                "with load_boundary(file, generator), which fits it to the generator"
+            )
+        return self.steps
+
+    def fitted_to(self, generator: Generator) -> Boundary:
+        """This boundary with ``steps`` for the layers of ``generator``: those of the same resolutions."""
+        if self.steps is None or self.layer_resolutions == generator.layer_resolutions:
+            return self
+        rows = []
+        for index, side in enumerate(generator.layer_resolutions):
+            own = [row for row, other in enumerate(self.layer_resolutions) if other == side]
+            place = generator.layer_resolutions[:index].count(side)
+            rows.append(self.steps[own[min(place, len(own) - 1)]] if own else torch.zeros_like(self.steps[0]))
+        return replace(self, steps=torch.stack(rows), layer_resolutions=generator.layer_resolutions)
 
     def distance(self, w: Tensor) -> Tensor:
         """Signed distance [n] of w [n, 512] from the hyperplane, in standard deviations."""
@@ -54,8 +93,12 @@ class Boundary:
     def save(self, path: str | Path) -> None:
         """Write ``path`` (usually ``ATTRIBUTE.boundary.safetensors``) atomically."""
         tensors = {"normal": self.normal, "intercept": torch.tensor(self.intercept), "std": torch.tensor(self.std)}
+        tensors |= {_STYLE + name: style for name, style in self.styles.items()}
+        if self.steps is not None:
+            tensors["steps"] = self.steps
+        stepped = self.steps is not None or bool(self.styles)
         metadata = {
-            "format": _FORMAT,
+            "format": _STEPPED if stepped else _PLAIN,
             "kind": "boundary",
             "attribute": self.attribute,
             "resolutions": self.resolutions,
@@ -63,6 +106,7 @@ class Boundary:
             "fingerprint": self.fingerprint,
             "w_space": self.w_space,
             "report": self.report,
+            **({"layer_resolutions": self.layer_resolutions} if self.steps is not None else {}),
         }
         save_tensors(path, tensors, metadata)
 
@@ -76,55 +120,42 @@ class Boundary:
         tensors, metadata = load_tensors(path)
         if metadata.pop("kind", None) != "boundary" or tensors.get("normal", torch.empty(0)).ndim != 1:
             raise InvalidFile(f"{path} is a safetensors file but not a boundary")
-        if (version := metadata.pop("format", None)) != _FORMAT:
-            raise InvalidFile(f"{path} has boundary format {version!r}; this facelatent reads {_FORMAT}: upgrade it")
-        resolutions = metadata.pop("resolutions", None)
+        if (version := metadata.pop("format", None)) not in (_PLAIN, _STEPPED):
+            raise InvalidFile(
+                f"{path} has boundary format {version!r}; this facelatent reads {_PLAIN} and {_STEPPED}: upgrade it"
+            )
+        resolutions, sides = metadata.pop("resolutions", None), tuple(metadata.pop("layer_resolutions", ()))
+        steps = tensors.get("steps")
+        styles = {name.removeprefix(_STYLE): value for name, value in tensors.items() if name.startswith(_STYLE)}
+        shape = None if steps is None else tuple(steps.shape)
+        if (version == _STEPPED) != (steps is not None or bool(styles)) or shape not in (
+            None,
+            (len(sides), len(tensors["normal"])),
+        ):
+            raise InvalidFile(f"{path} is damaged: its format, {version}, and its tensors do not fit together")
         try:
             return cls(
                 normal=tensors["normal"],
                 intercept=float(tensors["intercept"]),
                 std=float(tensors["std"]),
                 resolutions=tuple(resolutions) if resolutions else None,
+                steps=steps,
+                layer_resolutions=sides,
+                styles=styles,
                 **metadata,
             )
         except (TypeError, KeyError, RuntimeError) as error:
             raise InvalidFile(f"{path} is not a boundary that this facelatent can read ({error})") from error
 
     def check(self, generator: Generator) -> None:
-        """Raise IncompatibleLatent unless this boundary was fitted in the W space of ``generator``."""
+        """Raise IncompatibleLatent unless this boundary was fitted in the W space of ``generator``, or in its S."""
+        if self.styles and self.fingerprint != generator.fingerprint:
+            raise IncompatibleLatent(
+                f"the boundary {self.attribute!r} changes channels of the generator {self.generator} "
+                f"({self.fingerprint}), which {generator.name} ({generator.fingerprint}) does not have; fit one for it"
+            )
         if self.fingerprint != generator.fingerprint and not same_w_space(self.w_space, generator.w_space):
             raise IncompatibleLatent(
                 f"the boundary {self.attribute!r} belongs to generator {self.generator} ({self.fingerprint}), "
                 f"not to {generator.name} ({generator.fingerprint}); fit one for it"
             )
-
-
-def shipped_boundaries() -> dict[str, Path]:
-    """The boundary files that come with facelatent, by attribute."""
-    folder = resources.files("facelatent.boundaries") / "library"
-    files = (Path(str(file)) for file in folder.iterdir() if file.name.endswith(SUFFIX))
-    return {file.name.removesuffix(SUFFIX): file for file in sorted(files)}
-
-
-def load_boundary(name_or_file: str | Path, generator: Generator | None = None) -> Boundary:
-    """Load a boundary by attribute name (``smile``), or from a file.
-
-    Args:
-        name_or_file: see ``facelatent attributes`` for the names.
-        generator: checked against, if given.
-
-    Raises:
-        UnknownAttribute: no shipped boundary has that name, and no such file exists.
-        InvalidFile: the file is no boundary.
-        IncompatibleLatent: it was fitted on another generator.
-    """
-    shipped = shipped_boundaries()
-    path = shipped.get(str(name_or_file), Path(name_or_file))
-    if not path.is_file():
-        near = difflib.get_close_matches(str(name_or_file), shipped, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnknownAttribute(f"unknown attribute {str(name_or_file)!r}{hint} (known: {', '.join(shipped)})")
-    boundary = Boundary.load(path)
-    if generator is not None:
-        boundary.check(generator)
-    return boundary

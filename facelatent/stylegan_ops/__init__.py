@@ -1,7 +1,7 @@
 """Generators, their operators, and reading their weights."""
 
 from facelatent.stylegan_ops.bias_act import bias_act
-from facelatent.stylegan_ops.generator import Generator, Noise, same_w_space
+from facelatent.stylegan_ops.generator import Generator, Noise, Styles, same_w_space
 from facelatent.stylegan_ops.mobile import MobileStyleGAN
 from facelatent.stylegan_ops.mobile_network import inverse_haar
 from facelatent.stylegan_ops.registry import (
@@ -22,6 +22,7 @@ __all__ = [
     "Noise",
     "StyleGAN2",
     "StyleGAN2Config",
+    "Styles",
     "bias_act",
     "channels_for",
     "import_generator",

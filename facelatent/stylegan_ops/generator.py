@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from facelatent.stylegan_ops.backend import Backend
 
 Noise = Literal["const", "random", "none"]
+#: Style space S: what each layer's channels are multiplied by, [n, channels] by layer name.
+Styles = dict[str, Tensor]
 
 _STATISTICS_SAMPLES = 1 << 16
 _STATISTICS_SEED = 0
@@ -23,7 +25,8 @@ _W_SPACE_STEP = 1 / 128
 class Generator(nn.Module):
     """A face generator: ``z -> w -> ws (W+) -> images``.
 
-    Subclasses implement :meth:`mapping` and :meth:`synthesis`.
+    Subclasses implement :meth:`mapping`, :meth:`synthesis`, and style space: :attr:`style_names`, :meth:`styles` and
+    :meth:`draw_styles`.
 
     Attributes:
         name: name in the registry, e.g. ``mobile-ffhq-1024``.
@@ -121,6 +124,26 @@ class Generator(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        """Names of the layers of style space S, in drawing order."""
+        raise NotImplementedError
+
+    def styles(self, ws: Tensor) -> Styles:
+        """Style space S of ws [n, num_ws, w_dim]: by layer name, [n, channels of the layer].
+
+        Wu et al., "StyleSpace Analysis", 2021. To edit, change a channel and pass the result to :meth:`draw_styles`.
+        """
+        raise NotImplementedError
+
+    def draw_styles(self, styles: Styles, noise: Noise = "const", resolution: int | None = None) -> Tensor:
+        """Draw images from style space S as :meth:`styles` gives it; otherwise as :meth:`synthesis`.
+
+        Raises:
+            ValueError: a layer's style is missing, unknown, or has another number of channels.
+        """
+        raise NotImplementedError
+
     def broadcast(self, w: Tensor) -> Tensor:
         """Repeat w [n, w_dim] for every layer: ws [n, num_ws, w_dim]."""
         return w.unsqueeze(1).expand(-1, self.num_ws, -1)
@@ -195,6 +218,14 @@ def check_noise(noise: str) -> None:
     """Raise ValueError unless ``noise`` is one of :data:`Noise`: a misspelt mode would quietly mean none."""
     if noise not in get_args(Noise):
         raise ValueError(f"noise must be one of {', '.join(get_args(Noise))}, got {noise!r}")
+
+
+def check_styles(styles: Styles, channels: dict[str, int]) -> None:
+    """Raise ValueError unless ``styles`` has exactly the layers and ``channels`` of a generator."""
+    found = {name: style.shape[1] for name, style in styles.items()}
+    if found != channels:
+        wrong = sorted(name for name in channels.keys() | found.keys() if channels.get(name) != found.get(name))
+        raise ValueError(f"styles missing, unknown or of another size: {', '.join(wrong[:5])}")
 
 
 def pooled(images: Tensor, resolution: int, full: int) -> Tensor:

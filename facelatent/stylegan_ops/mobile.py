@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facelatent.errors import UnsupportedCheckpoint
 from facelatent.stylegan_ops import mobile_fused
-from facelatent.stylegan_ops.generator import Noise, check_noise, pooled
+from facelatent.stylegan_ops.generator import Noise, Styles, check_noise, check_styles, pooled
 from facelatent.stylegan_ops.mobile_network import MobileNetwork
 from facelatent.stylegan_ops.openvino_ir import OpenVinoIR
 
@@ -26,18 +26,32 @@ class MobileStyleGAN(MobileNetwork):
 
     def synthesis(self, ws: Tensor, noise: Noise = "const", resolution: int | None = None) -> Tensor:
         """Draw images; see :meth:`Generator.synthesis`."""
-        check_noise(noise)
-        size = self.resolution if resolution is None else resolution
+        return self.draw_styles(self.styles(ws), noise, resolution)
+
+    @property
+    def style_names(self) -> tuple[str, ...]:
+        """See :attr:`Generator.style_names`."""
+        return tuple(name for name, _, _ in self.sites())
+
+    def styles(self, ws: Tensor) -> Styles:
+        """See :meth:`Generator.styles`."""
         codes = ws.unbind(1)
-        x = self.conv1(self.const.expand(len(ws), -1, -1, -1), codes[0], noise)
-        styles = [site(codes[index]) for index, site in self.sites()]
-        noise_maps = [layer.noise_map(noise, len(ws)) for layer in self.layers()]
+        return {name: site(codes[index]) for name, index, site in self.sites()}
+
+    def draw_styles(self, styles: Styles, noise: Noise = "const", resolution: int | None = None) -> Tensor:
+        """See :meth:`Generator.draw_styles`."""
+        check_noise(noise)
+        check_styles(styles, {name: len(site.bias) for name, _, site in self.sites()})
+        first, *others = (styles[name] for name in self.style_names)
+        size, count = self.resolution if resolution is None else resolution, len(first)
+        x = self.conv1.styled(self.const.expand(count, -1, -1, -1), first, self.conv1.noise_map(noise, count))
+        noise_maps = [layer.noise_map(noise, count) for layer in self.layers()]
         # Half the LL band is the exact 2x2 mean of the image: smaller pictures never need the full one.
         bands = 12 if size == self.resolution else 3
         if mobile_fused.fits(self, x, noise_maps):
-            image = mobile_fused.draw(self, x, torch.cat(styles, 1), noise_maps, bands)
+            image = mobile_fused.draw(self, x, torch.cat(others, 1), noise_maps, bands)
         else:
-            image = self.draw(x, styles, noise_maps, bands)
+            image = self.draw(x, others, noise_maps, bands)
         return pooled(image, size, self.resolution)
 
 

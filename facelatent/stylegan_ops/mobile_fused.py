@@ -115,7 +115,7 @@ class _Call:
 
     def reference(self, x: Tensor, styles: Tensor) -> Tensor:
         """The same in plain PyTorch, to be differentiated any number of times."""
-        widths = [site.out_features for _, site in self.generator.sites()]
+        widths = [site.out_features for _, _, site in self.generator.sites()][1:]
         return self.generator.draw(x, torch.split(styles, widths, dim=1), self.noise_maps, self.bands)
 
     def _arguments(self, x: Tensor, styles: Tensor, saves: bool) -> _Arguments:

@@ -136,13 +136,19 @@ class MobileNetwork(Generator):
             assert isinstance(block, Block)
             yield from (block.conv1, block.conv2)
 
-    def sites(self) -> Iterator[tuple[int, nn.Linear]]:
-        """Modulations after the first layer's, each with its W+ layer: ``up`` and ``conv1`` of a block share one."""
+    def sites(self) -> Iterator[tuple[str, int, nn.Linear]]:
+        """(name, index of the w it takes, affine) of each modulation, in drawing order.
+
+        ``up`` and ``conv1`` of a block share one w.
+        """
+        yield "b4.conv1", 0, self.conv1.affine
         for index, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             first = 1 + 2 * index
-            yield from ((first, block.up), (first, block.conv1.affine), (first + 1, block.conv2.affine))
-        yield self.num_ws - 1, self.to_img
+            yield f"b{8 << index}.up", first, block.up
+            yield f"b{8 << index}.conv1", first, block.conv1.affine
+            yield f"b{8 << index}.conv2", first + 1, block.conv2.affine
+        yield f"b{self.resolution}.to_img", self.num_ws - 1, self.to_img
 
     def draw(self, x: Tensor, styles: Sequence[Tensor], noise_maps: Sequence[Tensor | None], bands: int) -> Tensor:
         """The blocks and the image head in plain PyTorch.

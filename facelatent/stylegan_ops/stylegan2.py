@@ -13,8 +13,8 @@ from torch import Tensor
 
 from facelatent.stylegan_ops import stylegan2_fused
 from facelatent.stylegan_ops.backend import chosen
-from facelatent.stylegan_ops.generator import Generator, Noise, check_noise, pooled
-from facelatent.stylegan_ops.stylegan2_network import Mapping, StyleGAN2Config, Styles, Synthesis
+from facelatent.stylegan_ops.generator import Generator, Noise, Styles, check_noise, check_styles, pooled
+from facelatent.stylegan_ops.stylegan2_network import Mapping, StyleGAN2Config, Synthesis
 
 #: What half precision limits activations to, as in training.
 HALF_CLAMP = 256.0
@@ -77,28 +77,17 @@ class StyleGAN2(Generator):
 
     @property
     def style_names(self) -> tuple[str, ...]:
-        """Names of the layers of style space S, in drawing order."""
+        """See :attr:`Generator.style_names`."""
         return tuple(name for name, _, _ in self.synthesis_network.named_layers())
 
     def styles(self, ws: Tensor) -> Styles:
-        """Style space S of ws [n, num_ws, w_dim]: by layer name, [n, channels of the layer].
-
-        Wu et al., "StyleSpace Analysis", 2021. To edit, change a channel and pass the result to :meth:`draw_styles`.
-        """
+        """See :meth:`Generator.styles`."""
         return {name: layer.affine(ws[:, index]) for name, index, layer in self.synthesis_network.named_layers()}
 
     def draw_styles(self, styles: Styles, noise: Noise = "const", resolution: int | None = None) -> Tensor:
-        """Draw images from style space S as :meth:`styles` gives it; otherwise as :meth:`synthesis`.
-
-        Raises:
-            ValueError: a layer's style is missing, unknown, or has another number of channels.
-        """
+        """See :meth:`Generator.draw_styles`."""
         check_noise(noise)
-        expected = {name: layer.affine.bias.shape for name, _, layer in self.synthesis_network.named_layers()}
-        found = {name: style.shape[1:] for name, style in styles.items()}
-        if found != expected:
-            wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-            raise ValueError(f"styles missing, unknown or of another size: {', '.join(wrong[:5])}")
+        check_styles(styles, {name: len(layer.affine.bias) for name, _, layer in self.synthesis_network.named_layers()})
         size = self.resolution if resolution is None else resolution
         kind = chosen(self.backend, self.device)
         if kind == "reference" or not stylegan2_fused.fits(self.synthesis_network, styles):

@@ -18,12 +18,11 @@ from facelatent.cuda_kernels.arguments import stamped
 from facelatent.stylegan_ops import conv3x3
 from facelatent.stylegan_ops.conv3x3 import Conv3x3, Mode
 from facelatent.stylegan_ops.epilogue import GAIN, SLOPE, epilogue, epilogue_call, skip_add
-from facelatent.stylegan_ops.generator import Noise
+from facelatent.stylegan_ops.generator import Noise, Styles
 from facelatent.stylegan_ops.launch import DTYPES, launch, refuse_forward_mode, watched
 from facelatent.stylegan_ops.stylegan2_network import (
     EPSILON,
     StyledConv,
-    Styles,
     Synthesis,
     style_in_range,
     weight_in_range,

@@ -17,15 +17,13 @@ from torch.nn import functional as F
 from facelatent.stylegan_ops.bias_act import bias_act
 from facelatent.stylegan_ops.conv3x3 import Derived
 from facelatent.stylegan_ops.epilogue import TAPS
-from facelatent.stylegan_ops.generator import Noise
+from facelatent.stylegan_ops.generator import Noise, Styles
 from facelatent.stylegan_ops.upfirdn2d import setup_filter, upfirdn2d, upsample2d
 
 #: Added under the square roots of the mapping's normalisation and of demodulation.
 EPSILON = 1e-8
 #: Learning-rate multiplier of the mapping network; stored weights are effective weights divided by it.
 MAPPING_RATE = 0.01
-
-Styles = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
