@@ -102,7 +102,7 @@ def train_encoder(out: Path, work: Path | None, **options: Any) -> None:
     \b
     Examples:
       facelatent train-encoder -o mine.safetensors --generator ffhq.pkl
-      facelatent train-encoder -o mine.safetensors --generator ffhq.pkl --pairs 60000 --steps 20000 --batch 16
+      facelatent train-encoder -o mine.safetensors --generator ffhq.pkl --pairs 40000 --steps 4000
       facelatent invert photo.jpg --generator ffhq.pkl --encoder mine.safetensors
     """
     from facelatent.files import check_writable
