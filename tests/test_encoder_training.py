@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facelatent.cli import main
-from facelatent.errors import IncompatibleLatent, InvalidFile, UnsupportedCheckpoint
+from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile, UnsupportedCheckpoint
 from facelatent.files import load_tensors, save_tensors
 from facelatent.inversion import Recipe, load_encoder, lpips
 from facelatent.inversion.encoders import CompactEncoder, Encoder, Home, describe
@@ -351,6 +351,14 @@ def test_a_resumed_descent_is_an_unbroken_one(tiny_generator: MobileStyleGAN, tm
 
 
 @pytest.mark.assets
+def test_a_descent_that_diverges_says_so(tiny_generator: MobileStyleGAN) -> None:
+    encoder = an_encoder(tiny_generator)
+    encoder.map[1].bias.fill_(float("nan"))
+    with pytest.raises(FacelatentError, match="step 0; use a lower --learning-rate"):
+        Refinement(encoder, tiny_generator, SMALL, Processes()).run(1, lambda loss: None)
+
+
+@pytest.mark.assets
 def test_damaged_checkpoints_of_a_descent_are_named(tiny_generator: MobileStyleGAN, tmp_path: Path) -> None:
     refinement = Refinement(an_encoder(tiny_generator), tiny_generator, SMALL, Processes())
     path = tmp_path / "descent.pt"
@@ -430,7 +438,8 @@ def test_training_goes_on_where_it_was_stopped(
 
 @pytest.mark.assets
 def test_training_finds_codes(tiny_generator: MobileStyleGAN, tmp_path: Path) -> None:
-    settings = EncoderTraining(pairs=256, rank=32, components=64, looks=1, damaged=0.0)
+    # More rank than there are outputs is as many as there are.
+    settings = EncoderTraining(pairs=256, rank=1000, components=64, looks=1, damaged=0.0)
     train_encoder(tiny_generator, tmp_path / "encoder.safetensors", tmp_path / "work", settings)
     encoder = load_encoder(tmp_path / "encoder.safetensors", "cpu")
     true = training_ws(tiny_generator, 8, 999)

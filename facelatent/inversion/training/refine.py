@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facelatent.errors import InvalidFile
+from facelatent.errors import FacelatentError, InvalidFile
 from facelatent.files import atomic_path
 from facelatent.inversion.encoders.compact import CompactEncoder, describe
 from facelatent.inversion.identity import DlibIdentity
@@ -52,13 +52,17 @@ class Refinement:
             self._adversary = LatentAdversary(processes.together(network))
 
     def run(self, steps: int, tick: Callable[[float], None]) -> None:
-        """Go on until ``steps`` steps are done in all; ``tick`` is told the loss of each."""
+        """Go on until ``steps`` steps are done in all; ``tick`` is told the loss of each.
+
+        Raises:
+            FacelatentError: the loss is no longer finite.
+        """
         while self.step < steps:
             loss, ws = self._loss()
+            if not bool(loss.isfinite()):
+                raise FacelatentError(f"the loss is {loss.item()} at step {self.step}; use a lower --learning-rate")
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            if not bool(loss.isfinite()):
-                raise FloatingPointError(f"the loss is {float(loss)} at step {self.step}; lower the learning rate")
             self._optimizer.step()
             if self._adversary is not None:
                 z = torch.randn(len(ws), self.generator.z_dim, generator=self._random(1))

@@ -57,6 +57,7 @@ def train_encoder(
 
     Raises:
         InvalidFile: ``work`` holds something damaged, or made with other settings.
+        FacelatentError: the descent diverges.
         AssetUnavailable: VGG16's or dlib's weights cannot be fetched.
         UnwritableOutput: a file cannot be written.
     """
@@ -83,6 +84,8 @@ class _Training:
         self.silent = not progress or not self.processes.first
         self.pairs = Pairs(generator, work, settings.pairs, settings.damaged, settings.seed)
         self.validation = Validation(generator)
+        # There is no more to a map than its outputs.
+        self.rank = min(settings.rank, generator.num_ws * min(settings.components, generator.w_dim))
         self.measured: list[dict[str, float]] = []
         self.began = time.monotonic()
 
@@ -148,7 +151,7 @@ class _Training:
         generator, settings = self.generator, self.settings
         basis = generator.w_components[: settings.components] * generator.w_scales[: settings.components, None]
         name, home = f"compact-{generator.name}", Home.of(generator)
-        encoder = CompactEncoder(name, home, generator.w_avg.clone(), basis, settings.rank, settings.looks)
+        encoder = CompactEncoder(name, home, generator.w_avg.clone(), basis, self.rank, settings.looks)
         return encoder.requires_grad_(False).to(generator.device)
 
     def _fit(self, encoder: CompactEncoder) -> None:
@@ -156,7 +159,7 @@ class _Training:
         inputs = torch.cat([self.pairs.descriptions(shard) for shard in range(self.pairs.shards)])
         weights = encoder.basis.norm(dim=1).repeat(encoder.num_ws)
         with tqdm(total=fit_ticks(DESCRIPTION), desc="fitting", unit="part", disable=self.silent) as bar:
-            result = fit(inputs, true, weights, self.settings.ridge, self.settings.rank, bar.update)
+            result = fit(inputs, true, weights, self.settings.ridge, self.rank, bar.update)
         encoder.map.load_state_dict({"0.weight": result.map.down, "1.weight": result.map.up, "1.bias": result.map.bias})
         share = explained(true, result.left_out, weights)
         self._log({"stage": "regression", "explained": share})
