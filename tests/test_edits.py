@@ -27,7 +27,7 @@ from facelatent.boundaries import (
     style_shift,
 )
 from facelatent.boundaries import regions as regions_module
-from facelatent.boundaries.codes import read_codes
+from facelatent.boundaries.codes import ScoredCodes, read_codes
 from facelatent.boundaries.discover import ganspace, sefa
 from facelatent.boundaries.disentangle import (
     FIRST_SEED,
@@ -38,7 +38,7 @@ from facelatent.boundaries.disentangle import (
     probe,
     style_candidates,
 )
-from facelatent.boundaries.sampling import ScoredCodes
+from facelatent.boundaries.sampling import sample_scores
 from facelatent.boundaries.training import SPACES, TrainSettings, train_boundary
 from facelatent.cli import main
 from facelatent.errors import FacelatentError, InvalidFile, NoFaceFound, UnknownAttribute
@@ -315,6 +315,23 @@ def test_codes_of_a_folder(tmp_path: Path) -> None:
         read_codes(tmp_path)
     with pytest.raises(InvalidFile, match=r"has no \.npz"):
         read_codes(tmp_path / "none")
+
+
+def test_codes_that_were_sampled_can_be_trained_on(tiny_generator: MobileStyleGAN, tmp_path: Path) -> None:
+    class Light:
+        name = "light"
+        attributes = ("light",)
+
+        def score(self, images: torch.Tensor, faces: object = None) -> dict[str, np.ndarray]:
+            return {"light": images.mean((1, 2, 3)).double().numpy()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("facelatent.boundaries.sampling.SHARD", 30)
+        made = sample_scores(tiny_generator, 30, tmp_path, scorers=(Light(),))
+    read = read_codes(tmp_path)
+    assert np.array_equal(read.ws, made.ws)
+    assert read.scores.keys() == {"light"}
+    assert np.array_equal(read.scores["light"], made.scores["light"])
 
 
 # What directions do

@@ -1,12 +1,13 @@
 """Attribute scorers, boundaries and edits."""
 
 from facelatent.boundaries.boundary import Boundary
+from facelatent.boundaries.codes import ScoredCodes
 from facelatent.boundaries.edits import draw_edited, edit, edit_layers, held, project, style_shift, walk
 from facelatent.boundaries.fitting import fit_boundary
 from facelatent.boundaries.loading import load_boundary, shipped_boundaries
 from facelatent.boundaries.published import is_published, load_published, published_names
 from facelatent.boundaries.regions import limited, region_mask
-from facelatent.boundaries.sampling import ScoredCodes, Share, make_shards, read_scores, sample_scores
+from facelatent.boundaries.sampling import Share, make_shards, read_scores, sample_scores
 from facelatent.boundaries.scorers import (
     SCORERS,
     FaceScorer,

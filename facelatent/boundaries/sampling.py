@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from facelatent.boundaries.codes import FACTS, ScoredCodes, read_shard, signature_of
 from facelatent.boundaries.scorers import SCORERS, Scorer, facts, score_faces
 from facelatent.errors import InvalidFile
 from facelatent.files import atomic_path
@@ -24,33 +23,6 @@ from facelatent.stylegan_ops import Generator
 SHARD = 500
 #: Side at which pictures are drawn for the scorers.
 SCORING_SIDE = 256
-#: Below this score of dlib's detector a face is doubtful: turned far away, covered, or torn.
-LEAST_DETECTION = 0.3
-
-_FACTS = ("signature", "scorers", "w")
-
-
-@dataclass(frozen=True)
-class ScoredCodes:
-    """Codes w [n, 512] as drawn (truncated at ``psi``), and scores [n] by attribute, NaN where no face was found."""
-
-    ws: np.ndarray
-    scores: dict[str, np.ndarray]
-
-    def doubtful(self, least: float = LEAST_DETECTION) -> np.ndarray:
-        """Which [n] pictures show no face, or one that the detector is less sure of than ``least``.
-
-        Raises:
-            InvalidFile: the faces were not scored by ``quality``.
-        """
-        if "detection" not in self.scores:
-            raise InvalidFile("these codes carry no score 'detection'; sample them again with the scorer 'quality'")
-        return ~(self.scores["detection"] >= least)
-
-    def reliable(self, least: float = LEAST_DETECTION) -> ScoredCodes:
-        """The codes that are not :meth:`doubtful`; errors likewise."""
-        rows = ~self.doubtful(least)
-        return ScoredCodes(self.ws[rows], {name: values[rows] for name, values in self.scores.items()})
 
 
 @dataclass(frozen=True)
@@ -138,8 +110,8 @@ def make_shards(
     with tqdm(total=len(mine) * SHARD, desc="scoring faces", unit="face", disable=not progress) as bar:
         for index in mine:
             path = shard_path(folder, index)
-            shard = _read(path) if path.exists() else {}
-            if shard and _signature(shard) != signature:
+            shard = read_shard(path) if path.exists() else {}
+            if shard and signature_of(shard) != signature:
                 raise InvalidFile(f"{path} was made with other settings than {signature}; use another folder")
             lacking = [scorer for scorer in scorers if not _complete(shard, scorer)]
             if not lacking:
@@ -152,7 +124,7 @@ def make_shards(
                 bar.update(len(next(iter(scores.values()))))
             fresh = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             versions = _versions(shard) | {name: _identity(one) for one in lacking for name in one.attributes}
-            kept = {name: values for name, values in shard.items() if name not in _FACTS}
+            kept = {name: values for name, values in shard.items() if name not in FACTS}
             _write(path, signature, versions, {"w": ws.numpy(), **kept, **fresh})
             made += SHARD
     return made
@@ -173,11 +145,11 @@ def read_scores(folder: Path, count: int | None = None) -> ScoredCodes:
             f"{folder} holds {len(paths) * SHARD} scored codes without a gap, {count or 'at least one'} wanted; "
             "run 'facelatent attributes sample' to make the rest"
         )
-    shards = [_read(path) for path in paths]
+    shards = [read_shard(path) for path in paths]
     for path, shard in zip(paths, shards, strict=True):
-        if _signature(shard) != _signature(shards[0]):
+        if signature_of(shard) != signature_of(shards[0]):
             raise InvalidFile(f"{path} and {paths[0]} belong to different runs; keep them in different folders")
-    common = [name for name in shards[0] if name not in _FACTS and all(name in shard for shard in shards)]
+    common = [name for name in shards[0] if name not in FACTS and all(name in shard for shard in shards)]
     rows = slice(count)
     ws = np.concatenate([shard["w"] for shard in shards])[rows]
     return ScoredCodes(ws, {name: np.concatenate([shard[name] for shard in shards])[rows] for name in common})
@@ -221,22 +193,6 @@ def _versions(shard: dict[str, np.ndarray]) -> dict[str, str]:
     with suppress(KeyError, ValueError):
         return dict(json.loads(str(shard["scorers"])))
     return {}
-
-
-def _signature(shard: dict[str, np.ndarray]) -> str:
-    return str(shard.get("signature", "")).split(" scores=")[0]  # facelatent 0.1 named the attributes too
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            shard = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, AttributeError) as error:
-        raise InvalidFile(f"{path} is damaged ({error}); delete it, and it is made again") from error
-    scores = [values for name, values in shard.items() if name not in _FACTS]
-    if "w" not in shard or any(values.shape != shard["w"].shape[:1] for values in scores):
-        raise InvalidFile(f"{path} holds no scored codes; use another folder")
-    return shard
 
 
 def _write(path: Path, signature: str, versions: dict[str, str], arrays: dict[str, np.ndarray]) -> None:

@@ -10,12 +10,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from facelatent.boundaries.boundary import Boundary
+from facelatent.boundaries.codes import ScoredCodes
 from facelatent.boundaries.disentangle import disentangle, layer_candidates, probe, style_candidates
 from facelatent.boundaries.edits import held
 from facelatent.boundaries.fitting import Method, fit_boundary
 from facelatent.boundaries.loading import load_boundary, shipped_boundaries
 from facelatent.boundaries.measures import Measure, measure_faces
-from facelatent.boundaries.sampling import ScoredCodes
 from facelatent.errors import IncompatibleLatent, UnknownAttribute
 from facelatent.stylegan_ops import Generator
 
