@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -486,6 +486,12 @@ def test_two_processes_train_one_encoder(tiny_generator_file: Path, tmp_path: Pa
     assert encoder.num_ws == 8
     work = tmp_path / "e.safetensors.work"
     assert {path.name for path in work.glob("pairs-*")} == {"pairs-00000.safetensors", "pairs-00001.safetensors"}
+
+
+def test_defaults_of_the_command_are_those_of_the_library() -> None:
+    offered = {option.name: option.default for option in main.commands["train-encoder"].params}
+    defaults = asdict(EncoderTraining())
+    assert {name: offered[name] for name in defaults} == defaults
 
 
 def test_bad_options_are_refused(tmp_path: Path, tiny: tuple[str, ...]) -> None:

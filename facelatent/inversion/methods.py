@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -80,6 +80,17 @@ class Recipe:
             return self.optimize
         tuned = "tune" in self.method_for(generator)
         return OptimizeSettings.with_steps(STEPS_BEFORE_TUNING if tuned else None)
+
+    def settled(self, generator: Generator) -> Recipe:
+        """The same recipe with the encoder, the method and the settings that are used with ``generator`` written out.
+
+        Whoever asks several times asks this one: to find its encoder, a generator's weights are hashed.
+
+        Raises:
+            ValueError: there is no such method.
+        """
+        found = replace(self, encoder=self.encoder_for(generator))
+        return replace(found, method=found.method_for(generator), optimize=found.settings_for(generator))
 
     def described(self, generator: Generator) -> dict[str, Any]:
         """What a latent records, so that the same recipe is known again: only what the method uses."""
@@ -160,6 +171,7 @@ def invert_with(
 ) -> Latent:
     """:func:`invert` by a :class:`Recipe`."""
     began = time.monotonic()
+    recipe = recipe.settled(generator)
     check_recipe(recipe, generator)
     if aligned and image.width != image.height:
         raise UnreadableImage(

@@ -64,6 +64,14 @@ def _description(maps: list[Tensor]) -> Tensor:
     return torch.cat([F.adaptive_avg_pool2d(maps[stage], grid).flatten(1) for stage, _, grid in _STAGES], 1)
 
 
+def draw_small(generator: Generator, ws: Tensor) -> Tensor:
+    """Pictures [n, 3, H, H] of codes [n, num_ws, 512], at most :data:`DRAWN_SIDE` px; not clipped."""
+    side = min(DRAWN_SIDE, generator.resolution)
+    # One at a time is no slower on a CPU, and needs the memory of one.
+    parts = torch.split(ws, 1) if ws.device.type == "cpu" else [ws]
+    return torch.cat([generator.synthesis(part, resolution=side) for part in parts])
+
+
 class LowRank(nn.Sequential):
     """A linear map through ``rank`` numbers: [n, inputs] -> [n, outputs]."""
 
@@ -171,12 +179,8 @@ class CompactEncoder(nn.Module):
         return _MOMENTUM * before - length * F.normalize(gradient / self.sensitivity, dim=1)
 
     def drawn(self, coordinates: Tensor, generator: Generator, layers: list[int]) -> Tensor:
-        """Pictures [n, 3, H, H] of coordinates, at most :data:`DRAWN_SIDE` px; not clipped."""
-        ws = self.codes(coordinates)[:, layers]
-        side = min(DRAWN_SIDE, generator.resolution)
-        # One at a time is no slower on a CPU, and needs the memory of one.
-        parts = torch.split(ws, 1) if ws.device.type == "cpu" else [ws]
-        return torch.cat([generator.synthesis(part, resolution=side) for part in parts])
+        """Pictures of coordinates, as :func:`draw_small` gives them."""
+        return draw_small(generator, self.codes(coordinates)[:, layers])
 
     def save(self, path: str | Path, recipe: dict[str, object] | None = None) -> None:
         """Write the encoder as a safetensors file, its map in half precision, which :func:`load_encoder` reads.

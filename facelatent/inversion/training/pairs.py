@@ -9,7 +9,7 @@ from torch import Tensor
 
 from facelatent.errors import InvalidFile
 from facelatent.files import load_tensors, save_tensors
-from facelatent.inversion.encoders.compact import DRAWN_SIDE, describe
+from facelatent.inversion.encoders.compact import describe, draw_small
 from facelatent.inversion.training.augment import damage
 from facelatent.stylegan_ops import Generator
 
@@ -115,6 +115,4 @@ class Pairs:
 @torch.no_grad()
 def draw(generator: Generator, ws: Tensor) -> Tensor:
     """Pictures [n, 3, H, H] of codes [n, num_ws, 512], at most 256 px, in [-1, 1]."""
-    side = min(DRAWN_SIDE, generator.resolution)
-    parts = torch.split(ws, 1) if ws.device.type == "cpu" else [ws]
-    return torch.cat([generator.synthesis(part, resolution=side) for part in parts]).clamp(-1, 1)
+    return draw_small(generator, ws).clamp(-1, 1)

@@ -180,10 +180,11 @@ class _Training:
         """Measure the encoder; log it, say it, and draw a sheet."""
         if not self.processes.first:
             return
-        self.measured = rows = self.validation.measure(encoder)
+        looks = self.validation.looks(encoder)
+        self.measured = rows = self.validation.measure(looks)
         self._log({**record, "measured": rows})
         step = record.get("step")
-        self.validation.sheet(encoder, self.work / ("fit.jpg" if step is None else f"step-{step:06d}.jpg"))
+        self.validation.sheet(looks, self.work / ("fit.jpg" if step is None else f"step-{step:06d}.jpg"))
         names = ["map", *(f"look {index}" for index in range(1, len(rows)))]
         self.say(
             "\n".join(f"{step or 'fit':>8} {name}: {_metrics(row)}" for name, row in zip(names, rows, strict=True))

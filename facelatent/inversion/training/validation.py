@@ -27,13 +27,18 @@ class Validation:
         self.generator = generator
         self.images = draw(generator, training_ws(generator, _FACES, _SEED))
 
-    def measure(self, encoder: CompactEncoder) -> list[dict[str, float]]:
-        """Mean ``lpips_alex``, ``psnr`` and ``identity`` at 256 px of the encoder's map and after each of its looks.
+    def looks(self, encoder: CompactEncoder) -> list[Tensor]:
+        """What the encoder's map, and each of its looks, make of the faces: [n, 3, H, H] each."""
+        found = encoder.each_look(self.images, self.generator, list(range(encoder.num_ws)))
+        return [draw(self.generator, encoder.codes(coordinates)) for coordinates in found]
+
+    def measure(self, looks: list[Tensor]) -> list[dict[str, float]]:
+        """Mean ``lpips_alex``, ``psnr`` and ``identity`` at 256 px of each of :meth:`looks`.
 
         ``identity`` is left out where dlib finds no face.
         """
         rows = []
-        for images in self._looks(encoder):
+        for images in looks:
             found = [
                 reconstruction_metrics(target[None].cpu(), image[None].cpu())
                 for target, image in zip(self.images, images, strict=True)
@@ -42,16 +47,9 @@ class Validation:
             rows.append({name: statistics.fmean(values) for name, values in known.items() if values})
         return rows
 
-    def sheet(self, encoder: CompactEncoder, path: Path) -> None:
-        """Write a picture: the faces, and below them what the map and each look make of them."""
-        rows = [self.images, *self._looks(encoder)]
-        labels = ["drawn", "map", *(f"look {index}" for index in range(1, len(rows) - 1))]
-        shown = [to_images(row[:_SHOWN].cpu()) for row in rows]
-        save_image(
-            grid(shown, [[label] * len(row) for label, row in zip(labels, shown, strict=True)], DRAWN_SIDE), path
-        )
-
-    def _looks(self, encoder: CompactEncoder) -> list[Tensor]:
-        layers = list(range(encoder.num_ws))
-        found = encoder.each_look(self.images, self.generator, layers)
-        return [draw(self.generator, encoder.codes(coordinates)) for coordinates in found]
+    def sheet(self, looks: list[Tensor], path: Path) -> None:
+        """Write a picture: the faces, and below them each of :meth:`looks`."""
+        shown = [to_images(row[:_SHOWN].cpu()) for row in (self.images, *looks)]
+        labels = ["drawn", "map", *(f"look {index}" for index in range(1, len(looks)))]
+        captions = [[label] * len(row) for label, row in zip(labels, shown, strict=True)]
+        save_image(grid(shown, captions, DRAWN_SIDE), path)
