@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ GROUPS = ((4, 4), (8, 8), (16, 16), (32, 32), (64, 1 << 20))
 FIRST_SEED = 3_000_000
 #: Weight of the sum of squares of the coefficients beside each drift: faces are few, candidates many.
 RIDGE = 0.5
+#: How far candidates are pushed both ways, in their own units, and the truncation of the faces.
+STRENGTH, PSI = 1.0, 0.7
 _REWEIGHTINGS = 12
 #: A score's change below this share of its spread over faces is noise, which nothing should be traded for.
 _NEGLIGIBLE = 0.05
@@ -46,13 +48,21 @@ class Probes:
 
     Attributes:
         candidates: the edits.
-        changes: by measure, [faces, candidates] of a score, [faces, candidates, k] of others.
+        changes: by measure, [faces, candidates] of a score, [faces, candidates, k] of others; NaN where it failed.
         spread: standard deviation of each score over the unedited faces.
     """
 
     candidates: Sequence[Boundary]
     changes: dict[str, np.ndarray]
     spread: dict[str, float]
+
+    def faces(self, names: Iterable[str]) -> np.ndarray:
+        """The faces on which all of these measures are known at every candidate.
+
+        One that fails at a single candidate says nothing of the others' combination.
+        """
+        known = [np.isfinite(self.changes[name]).reshape(len(self.changes[name]), -1).all(1) for name in names]
+        return np.flatnonzero(np.logical_and.reduce(known))
 
 
 def layer_candidates(
@@ -112,15 +122,14 @@ def style_candidates(
     return made
 
 
-@torch.no_grad()
 def probe(
     generator: Generator,
     candidates: Sequence[Boundary],
     folder: Path,
     faces: int = 24,
     measure: Measure = measure_faces,
-    strength: float = 1.0,
-    psi: float = 0.7,
+    strength: float = STRENGTH,
+    psi: float = PSI,
     progress: bool = False,
 ) -> Probes:
     """Try every candidate, forwards and backwards, on generated faces; resumable.
@@ -137,28 +146,42 @@ def probe(
 
     Raises:
         InvalidFile: a file in the folder is damaged or was made with other settings.
-        ValueError: no face was measured at every candidate.
     """
-    signature = f"{generator.fingerprint} psi={psi} strength={strength} candidates={_digest(candidates)}"
-    measured = []
-    for index in tqdm(range(faces), desc="probing", unit="face", disable=not progress):
-        path = folder / f"probe-{index:04d}.npz"
+    probe_faces(generator, candidates, folder, range(faces), measure, strength, psi, progress)
+    signature = _signature(generator, candidates, strength, psi)
+    measured = [_read_probe(_probe_path(folder, index), signature) for index in range(faces)]
+    changes, spread = {}, {}
+    for name in measured[0]:
+        values = np.stack([face[name] for face in measured])
+        changes[name] = (values[:, 1::2] - values[:, 2::2]) / (2 * strength)
+        if values.ndim == 2:
+            spread[name] = float(np.std(values[np.isfinite(values[:, 0]), 0]))
+    return Probes(candidates, changes, spread)
+
+
+@torch.no_grad()
+def probe_faces(
+    generator: Generator,
+    candidates: Sequence[Boundary],
+    folder: Path,
+    indices: Sequence[int],
+    measure: Measure = measure_faces,
+    strength: float = STRENGTH,
+    psi: float = PSI,
+    progress: bool = False,
+) -> None:
+    """Measure the faces of these numbers, and keep them in ``folder`` for :func:`probe`; several processes may share.
+
+    Those that are there already stay. Arguments and errors as of :func:`probe`.
+    """
+    signature = _signature(generator, candidates, strength, psi)
+    for index in tqdm(indices, desc="probing", unit="face", disable=not progress):
+        path = _probe_path(folder, index)
         if not path.exists():
             arrays = _probe_face(generator, candidates, FIRST_SEED + index, measure, strength, psi)
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, signature=np.array(signature), **arrays)  # type: ignore[arg-type]
-        measured.append(_read_probe(path, signature))
-    # A measure that fails on a face at one candidate says nothing of the others' combination: the face is left out.
-    complete = [face for face in measured if all(np.isfinite(values).all() for values in face.values())]
-    if not complete:
-        raise ValueError(f"on none of {faces} faces could every candidate be measured")
-    changes, spread = {}, {}
-    for name in complete[0]:
-        values = np.stack([face[name] for face in complete])
-        changes[name] = (values[:, 1::2] - values[:, 2::2]) / (2 * strength)
-        if values.ndim == 2:
-            spread[name] = float(values[:, 0].std())
-    return Probes(candidates, changes, spread)
+        _read_probe(path, signature)
 
 
 @dataclass(frozen=True)
@@ -167,11 +190,13 @@ class Mix:
 
     Attributes:
         coefficients: [candidates] per unit of strength.
+        faces: how many were measured at every candidate.
         drift: root mean square of each held measure's change, relative to that of the plain edit at the same change
             of the target, on faces that were not used in finding the combination (each left out in turn).
     """
 
     coefficients: np.ndarray
+    faces: int
     drift: dict[str, float]
 
 
@@ -187,23 +212,25 @@ def mix(probes: Probes, plain: np.ndarray, target: str, hold: Sequence[str]) -> 
         hold: measures not to change; ``identity`` and ``picture`` are among them always.
 
     Raises:
-        ValueError: ``plain`` does not change the target, or a measure is not among the probes.
+        ValueError: ``plain`` does not change the target, a measure is not among the probes, or no face was measured at
+            every candidate.
     """
     names = list(dict.fromkeys([*hold, IDENTITY, PICTURE]))
     if missing := [name for name in (target, *names) if name not in probes.changes]:
         raise ValueError(f"not measured: {', '.join(missing)} (measured: {', '.join(probes.changes)})")
-    count = len(probes.changes[target])
-    everyone = np.arange(count)
+    everyone = probes.faces((target, *names))
+    if not len(everyone):
+        raise ValueError(f"on none of {len(probes.changes[target])} faces could every candidate be measured")
     coefficients = _solve(probes, plain, target, names, everyone)
     squares: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for left_out in everyone if count > 2 else []:
-        rest = np.delete(everyone, left_out)
+    for left_out in everyone if len(everyone) > 2 else []:
+        rest = everyone[everyone != left_out]
         other = _solve(probes, plain, target, names, rest)
         for name in names:
             moment = _moment(probes, name, np.array([left_out]))
             squares[name].append(np.array([other @ moment @ other, plain @ moment @ plain]))
     drift = {name: float(np.sqrt(np.divide(*np.sum(pairs, 0)))) for name, pairs in squares.items() if pairs}
-    return Mix(coefficients, drift)
+    return Mix(coefficients, len(everyone), drift)
 
 
 def combined(boundary: Boundary, candidates: Sequence[Boundary], coefficients: np.ndarray) -> Boundary:
@@ -239,7 +266,7 @@ def disentangle(
     found = mix(probes, plain, boundary.score, hold)
     report: dict[str, Any] = {
         "hold": list(hold),
-        "faces": len(probes.changes[boundary.score]),
+        "faces": found.faces,
         "candidates": len(probes.candidates),
         "relative_drift": {name: round(value, 4) for name, value in found.drift.items()},
     }
@@ -294,6 +321,14 @@ def _probe_face(
             image = draw_edited(generator, edit(ws, one, alpha), style_shift([(one, alpha)]), side)
             parts.append(measure(image))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _probe_path(folder: Path, index: int) -> Path:
+    return folder / f"probe-{index:04d}.npz"
+
+
+def _signature(generator: Generator, candidates: Sequence[Boundary], strength: float, psi: float) -> str:
+    return f"{generator.fingerprint} psi={psi} strength={strength} candidates={_digest(candidates)}"
 
 
 def _read_probe(path: Path, signature: str) -> Measures:
