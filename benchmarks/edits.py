@@ -4,8 +4,8 @@
 
 On the same faces, none of them trained on, in one run: the direction published elsewhere (an npz with arrays [1, 512]
 or [18, 512] by attribute), the plain normal on all layers, on the range of layers that served it best, with other
-normals projected out, and the shipped combination. Each is pushed until it has changed its own score by the target on average;
-then the mean absolute change of everything else is measured.
+normals projected out, and the shipped combination. Each is pushed until it has changed its own score by the target on
+average; then the mean absolute change of everything else is measured.
 """
 
 from __future__ import annotations
