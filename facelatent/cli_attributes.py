@@ -122,6 +122,7 @@ def scorers_command(as_json: bool) -> None:
 @click.option("--prompt", "prompts", multiple=True, metavar="NAME=MORE|LESS", help="A pair of texts to score by.")
 @click.option("--seed", type=click.IntRange(0, (1 << 42) - 1), default=0, show_default=True, help="Of the faces.")
 @click.option("--psi", type=click.FloatRange(0, 2), default=0.8, show_default=True, help="Truncation.")
+@click.option("--mixed", is_flag=True, help="Codes of their own for each face's groups of layers: for 'train --mixed'.")
 @click.option("--batch", type=click.IntRange(1), help="Faces drawn at once.  [default: 4; on a GPU 32]")
 @click.option(
     "--least-detection", type=float, default=0.3, show_default=True, help="Below it a face is counted as doubtful."
@@ -161,7 +162,7 @@ def sample_command(count: int, out: Path, **options: Any) -> None:
     generator = chosen_generator({**options, "device": options["device"] or share.device})
     batch = options["batch"] or (4 if generator.device.type == "cpu" else 32)
     seed, psi = options["seed"], options["psi"]
-    made = make_shards(generator, count, out, seed, psi, scorers, batch, on_terminal(), share)
+    made = make_shards(generator, count, out, seed, psi, scorers, batch, on_terminal(), share, options["mixed"])
     who = f"process {share.rank} of {share.world}: " if share.world > 1 else ""
     click.echo(f"{who}scored {made} faces; codes and scores are in {out}")
     record = {"out": str(out), "count": count, "seed": seed, "psi": psi, "generator": generator.name, "scored": made}

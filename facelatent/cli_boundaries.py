@@ -42,6 +42,12 @@ def add_to(group: click.Group) -> None:
     metavar="DIR",
     help="Scored codes (.npz); --n draws and scores what is missing.",
 )
+@click.option(
+    "--mixed",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="With --hold: scored codes of 'sample --mixed', which tell what each group of layers does.",
+)
 @click.option("--n", "count", type=click.IntRange(100), help="How many codes to use.  [default: all in the folder]")
 @click.option("--score", help="What to fit it to.  [default: the attribute's own score]")
 @click.option("--method", type=click.Choice(("svm", "ridge")), default="svm", show_default=True, help="Kind of fit.")
@@ -64,7 +70,7 @@ def add_to(group: click.Group) -> None:
 @generator_option
 @device_option
 @json_option
-def train(attribute: str, codes: Path, out: Path | None, **options: Any) -> None:
+def train(attribute: str, codes: Path, mixed: Path | None, out: Path | None, **options: Any) -> None:
     """Train a boundary for ATTRIBUTE from scored codes.
 
     A hyperplane is fitted between the highest- and the lowest-scored codes. With --hold, candidate edits are tried on
@@ -76,9 +82,11 @@ def train(attribute: str, codes: Path, out: Path | None, **options: Any) -> None
     Examples:
       facelatent attributes train smile --codes codes/ -o smile.boundary.safetensors
       facelatent attributes train age --codes codes/ --n 50000 --hold gender,yaw,smile --faces 100
+      facelatent attributes train age --codes codes/ --mixed mixed/ --hold gender,yaw,smile --faces 100
       facelatent attributes train smile --codes codes/ --ratio 0.2 --hold age,gender --space s
     """
     from facelatent.boundaries.boundary import SUFFIX
+    from facelatent.boundaries.codes import read_codes
     from facelatent.boundaries.training import TrainSettings, score_of, train_boundary
     from facelatent.files import check_writable
 
@@ -90,6 +98,8 @@ def train(attribute: str, codes: Path, out: Path | None, **options: Any) -> None
     scored = _codes(codes, options["count"], generator)
     hold = tuple(name for name in (options["hold"] or "").split(",") if name)
     space: Space = options["space"] or ("w+" if hold else "w")
+    if mixed is not None and space != "w+":
+        raise click.UsageError("--mixed is for space w+: use it with --hold")
     settings = TrainSettings(
         ratio=options["ratio"],
         seed=options["seed"],
@@ -107,6 +117,7 @@ def train(attribute: str, codes: Path, out: Path | None, **options: Any) -> None
             settings,
             target.with_name(target.name.removesuffix(SUFFIX) + "-probes"),
             progress=on_terminal(),
+            mixed=None if mixed is None else read_codes(mixed),
         )
     except ValueError as error:
         raise FacelatentError(str(error)) from error

@@ -20,10 +20,12 @@ from facelatent.boundaries import (
     Goal,
     draw_edited,
     edit,
+    fit_boundary,
     limited,
     load_boundary,
     reach,
     region_mask,
+    sampling,
     style_shift,
 )
 from facelatent.boundaries import regions as regions_module
@@ -38,7 +40,8 @@ from facelatent.boundaries.disentangle import (
     probe,
     style_candidates,
 )
-from facelatent.boundaries.sampling import sample_scores
+from facelatent.boundaries.mixed import STRENGTHS, fit_mixed
+from facelatent.boundaries.sampling import expanded, make_shards, sample_scores
 from facelatent.boundaries.training import SPACES, TrainSettings, train_boundary
 from facelatent.cli import main
 from facelatent.errors import FacelatentError, InvalidFile, NoFaceFound, UnknownAttribute
@@ -227,6 +230,50 @@ def test_combination_changes_the_score_as_the_plain_edit_does(
             drawn.append(float(measure(edited)["bright"][0]))
     together = np.mean(np.subtract(drawn[::2], drawn[1::2])) / 2
     assert together == pytest.approx(float(own.sum()), rel=0.25)
+
+
+def test_mixed_codes_tell_where_an_attribute_lives() -> None:
+    random = np.random.default_rng(0)
+    ws = random.normal(size=(3000, 5, 32)).astype(np.float32)
+    truth = np.zeros((5, 32))
+    truth[1], truth[3, :4] = random.normal(size=32), 0.5
+    scores = 7 * (ws * truth).sum((1, 2)) + random.normal(size=3000)
+    scores[:10] = np.nan
+    found = fit_mixed(ws, scores)
+    assert found.explained > 0.98
+    assert np.allclose(found.slopes, 7 * truth, atol=0.15)
+    # Noise has no slopes: nothing is explained, and the strongest ridge is taken.
+    noise = fit_mixed(ws, random.normal(size=3000))
+    assert noise.explained < 0.02
+    assert noise.c == min(STRENGTHS)
+    with pytest.raises(ValueError, match=r"mixed codes have one w for each group of layers, .* got \(3000, 32\)"):
+        fit_mixed(ws[:, 0], scores)
+    with pytest.raises(ValueError, match=r"codes must be \[n, 512\], one a face, got \[3000, 5, 32\]"):
+        fit_boundary(ws, scores)
+
+
+def test_mixed_faces_are_the_candidates(
+    tmp_path: Path, tiny_generator: MobileStyleGAN, codes: ScoredCodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "SHARD", 200)
+    made = [make_shards(tiny_generator, 600, tmp_path / "mixed", scorers=(Colours(),), mixed=True) for _ in range(2)]
+    assert made == [600, 0]
+    mixed = read_codes(tmp_path / "mixed")
+    assert mixed.ws.shape == (600, 5, 512)
+    # Each group of layers is drawn from its own code.
+    ws = torch.from_numpy(mixed.ws[:1])
+    whole = expanded(tiny_generator, ws)
+    assert torch.equal(whole[0, tiny_generator.layers_between(8, 8)[0]], ws[0, 1])
+    picture = tiny_generator.synthesis(whole)
+    assert float(measure(picture)["bright"][0]) == pytest.approx(mixed.scores["bright"][0], abs=1e-3)
+    with pytest.raises(InvalidFile, match="made with other settings"):
+        make_shards(tiny_generator, 600, tmp_path / "mixed", scorers=(Colours(),))
+    settings = TrainSettings(ratio=0.3, hold=("red",), space="w+", faces=6)
+    found = train_boundary("bright", "bright", codes, tiny_generator, settings, tmp_path, measure, mixed=mixed)
+    report = found.report["disentangled"]
+    assert report["candidates"] == 1 + 2 * 5
+    assert found.steps is not None
+    assert report["relative_drift"]["red"] < 1.5
 
 
 def test_mix_cancels_the_leak_and_keeps_the_change() -> None:

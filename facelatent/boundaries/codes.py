@@ -13,13 +13,21 @@ from facelatent.errors import InvalidFile
 
 #: Below this score of dlib's detector a face is doubtful: turned far away, covered, or torn.
 LEAST_DETECTION = 0.3
+#: First and last resolutions of layers that go together in W+: what is coarse differs from what is fine, 64 px and
+#: above hardly.
+GROUPS = ((4, 4), (8, 8), (16, 16), (32, 32), (64, 1 << 20))
 #: Arrays of a file that are no scores: what it was made with, what measured each score, and the codes.
 FACTS = ("signature", "scorers", "w")
 
 
 @dataclass(frozen=True)
 class ScoredCodes:
-    """Codes w [n, 512] as drawn (truncated at ``psi``), and scores [n] by attribute, NaN where no face was found."""
+    """Codes as drawn (truncated at ``psi``), and scores [n] by attribute, NaN where no face was found.
+
+    Attributes:
+        ws: [n, 512], one code a face; or mixed ones [n, 5, 512], one for the layers of each of :data:`GROUPS`.
+        scores: [n] by attribute.
+    """
 
     ws: np.ndarray
     scores: dict[str, np.ndarray]
@@ -41,7 +49,7 @@ class ScoredCodes:
 
 
 def read_codes(folder: Path, limit: int | None = None) -> ScoredCodes:
-    """The codes of all npz files in a folder, by name: arrays ``w`` [n, 512] and one [n] a score.
+    """The codes of all npz files in a folder, by name: arrays ``w`` [n, 512] or mixed [n, 5, 512], and one [n] a score.
 
     Args:
         folder: as :func:`~facelatent.boundaries.sampling.make_shards` fills it, or anybody else; a ``signature``, if
@@ -67,7 +75,7 @@ def read_codes(folder: Path, limit: int | None = None) -> ScoredCodes:
 
 
 def read_shard(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of one file: :data:`FACTS`, of which only ``w`` [n, 512] has to be there, and scores [n].
+    """The arrays of one file: :data:`FACTS`, of which only ``w`` has to be there, and scores [n].
 
     Raises:
         InvalidFile: it is damaged, or holds something else.
@@ -79,7 +87,7 @@ def read_shard(path: Path) -> dict[str, np.ndarray]:
         raise InvalidFile(f"{path} is damaged ({error}); delete it, and it is made again") from error
     scores = [values for name, values in shard.items() if name not in FACTS]
     codes = shard.get("w", np.empty(0))
-    if codes.ndim != 2 or any(values.shape != codes.shape[:1] for values in scores):
+    if codes.ndim not in (2, 3) or any(values.shape != codes.shape[:1] for values in scores):
         raise InvalidFile(f"{path} holds no scored codes; use another folder")
     return shard
 

@@ -22,14 +22,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facelatent.boundaries.boundary import Boundary
+from facelatent.boundaries.codes import GROUPS
 from facelatent.boundaries.edits import draw_edited, edit, style_shift
 from facelatent.boundaries.measures import IDENTITY, PICTURE, Measure, Measures, measure_faces
 from facelatent.errors import InvalidFile
 from facelatent.files import atomic_path
 from facelatent.stylegan_ops import Generator
 
-#: Resolutions that candidates keep together: what is coarse differs from what is fine, 64 px and above hardly.
-GROUPS = ((4, 4), (8, 8), (16, 16), (32, 32), (64, 1 << 20))
+#: All layers.
+EVERYWHERE = (4, 1 << 20)
 #: Seed of the first face that candidates are tried on; benchmarks and evaluations use others.
 FIRST_SEED = 3_000_000
 #: Weight of the sum of squares of the coefficients beside each drift: faces are few, candidates many.

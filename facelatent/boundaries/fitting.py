@@ -66,13 +66,16 @@ def fit_boundary(
         cosine of resampled fits with the normal; and ``cosines`` with ``known``.
 
     Raises:
-        ValueError: fewer than ten scored codes at each end, or ``ratio``, ``held_out`` or ``method`` out of range.
+        ValueError: mixed codes, fewer than ten scored codes at each end, or ``ratio``, ``held_out`` or ``method`` out
+            of range.
     """
     if not 0 < ratio <= 0.5 or not 0 < held_out < 1:
         raise ValueError(f"ratio must be in (0, 0.5] and held_out in (0, 1), got {ratio} and {held_out}")
     if method not in ("svm", "ridge"):
         raise ValueError(f"method must be svm or ridge, got {method!r}")
     ws, scores = np.asarray(ws), np.asarray(scores)
+    if ws.ndim != 2:
+        raise ValueError(f"codes must be [n, 512], one a face, got {list(ws.shape)}; mixed ones only help to edit")
     random = np.random.default_rng(seed)
     split = _split(scores, ratio, held_out, method, random)
     above = scores > np.median(scores[split.known])

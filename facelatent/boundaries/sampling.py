@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facelatent.boundaries.codes import FACTS, ScoredCodes, read_shard, signature_of
+from facelatent.boundaries.codes import FACTS, GROUPS, ScoredCodes, read_shard, signature_of
 from facelatent.boundaries.scorers import SCORERS, Scorer, facts, score_faces
 from facelatent.errors import InvalidFile
 from facelatent.files import atomic_path
@@ -80,6 +80,7 @@ def make_shards(
     batch: int = 4,
     progress: bool = False,
     share: Share = Share(),
+    mixed: bool = False,
 ) -> int:
     """Draw random faces, score them, and keep codes and scores in ``folder`` as npz, :data:`SHARD` to a file.
 
@@ -97,6 +98,8 @@ def make_shards(
         batch: faces drawn at once.
         progress: show a bar.
         share: which of the shards are this process's.
+        mixed: draw faces whose :data:`~facelatent.boundaries.codes.GROUPS` of layers have codes of their own. They tell
+            on which layers an attribute lives, see :func:`~facelatent.boundaries.mixed.fit_mixed`.
 
     Returns:
         How many faces were scored now.
@@ -104,7 +107,7 @@ def make_shards(
     Raises:
         InvalidFile: a shard in the folder is damaged, or belongs to another generator, seed or psi.
     """
-    signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE} shard={SHARD}"
+    signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE} shard={SHARD}" + mixed * " mixed"
     mine = range(share.rank, -(-count // SHARD), share.world)
     made = 0
     with tqdm(total=len(mine) * SHARD, desc="scoring faces", unit="face", disable=not progress) as bar:
@@ -117,7 +120,7 @@ def make_shards(
             if not lacking:
                 bar.update(SHARD)
                 continue
-            ws = torch.from_numpy(shard["w"]) if shard else _codes(generator, (seed << 20) + index, psi)
+            ws = torch.from_numpy(shard["w"]) if shard else _codes(generator, (seed << 20) + index, psi, mixed)
             parts = []
             for scores in _scores(generator, ws, lacking, batch):
                 parts.append(scores)
@@ -160,20 +163,32 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"codes-{index:05d}.npz"
 
 
-def _codes(generator: Generator, seed: int, psi: float) -> torch.Tensor:
-    """Codes w [SHARD, 512] of one torch seed, on the CPU."""
-    z = torch.randn(SHARD, generator.z_dim, generator=torch.Generator().manual_seed(seed)).to(generator.device)
+def expanded(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
+    """W+ codes [n, num_ws, 512] of ``ws``, [n, 512] or mixed [n, 5, 512]."""
+    if ws.ndim == 2:
+        return generator.broadcast(ws)
+    whole = ws.new_zeros(len(ws), generator.num_ws, ws.shape[2])
+    for index, (first, last) in enumerate(GROUPS):
+        whole[:, generator.layers_between(first, last)] = ws[:, index, None]
+    return whole
+
+
+def _codes(generator: Generator, seed: int, psi: float, mixed: bool) -> torch.Tensor:
+    """Codes [SHARD, 512] or, mixed, [SHARD, 5, 512] of one torch seed, on the CPU."""
+    count = SHARD * (len(GROUPS) if mixed else 1)
+    z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed)).to(generator.device)
     with torch.no_grad():
-        return generator.truncate(generator.mapping(z), psi).cpu()
+        ws = generator.truncate(generator.mapping(z), psi).cpu()
+    return ws.reshape(SHARD, len(GROUPS), -1) if mixed else ws
 
 
 @torch.no_grad()
 def _scores(
     generator: Generator, ws: torch.Tensor, scorers: Sequence[Scorer], batch: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Scores of codes w [n, 512], a batch at a time."""
+    """Scores of codes [n, 512] or [n, 5, 512], a batch at a time."""
     for part in torch.split(ws, batch):
-        codes = generator.broadcast(part.to(generator.device))
+        codes = expanded(generator, part.to(generator.device))
         images = generator.synthesis(codes, resolution=min(SCORING_SIDE, generator.resolution))
         yield score_faces(images, scorers)
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from facelatent.boundaries.boundary import Boundary
 from facelatent.boundaries.codes import ScoredCodes
-from facelatent.boundaries.disentangle import disentangle, layer_candidates, probe, style_candidates
+from facelatent.boundaries.disentangle import EVERYWHERE, disentangle, layer_candidates, probe, style_candidates
 from facelatent.boundaries.edits import held
 from facelatent.boundaries.fitting import Method, fit_boundary
 from facelatent.boundaries.loading import load_boundary, shipped_boundaries
 from facelatent.boundaries.measures import Measure, measure_faces
+from facelatent.boundaries.mixed import fit_mixed, mixed_candidates
 from facelatent.errors import IncompatibleLatent, UnknownAttribute
 from facelatent.stylegan_ops import Generator
 
@@ -56,6 +57,7 @@ def train_boundary(
     probes: Path | None = None,
     measure: Measure = measure_faces,
     progress: bool = False,
+    mixed: ScoredCodes | None = None,
 ) -> Boundary:
     """Fit a boundary to scored codes, and make its edit leave alone what is to be held.
 
@@ -68,6 +70,8 @@ def train_boundary(
         probes: folder in which measured faces are kept, so that a stopped run goes on; needed but for space "w".
         measure: gives the score and the held ones of pictures.
         progress: show bars.
+        mixed: codes of faces whose groups of layers differ: with them, the candidates of space "w+" are what each group
+            does to a score, instead of the normals on each group.
 
     Raises:
         UnknownAttribute: a score is not among the codes', or nothing is known of what is to be held.
@@ -86,12 +90,18 @@ def train_boundary(
         return replace(made, intercept=own.intercept + shift, std=std, report=report)
     if probes is None:
         raise ValueError(f"space {chosen.space} needs a folder for probes")
+    plain: np.ndarray | None = None
     if chosen.space == "s":
         candidates = style_candidates(own, generator, codes.ws, codes.scores[score], chosen.channels)
-    else:
+    elif mixed is None:
         candidates = layer_candidates([own, *others], generator)
+    else:
+        candidates = layer_candidates([own], generator, (EVERYWHERE,))
+        for one in (own, *others):
+            candidates += mixed_candidates(one, fit_mixed(mixed.ws, _scores(one.score, mixed)).slopes, generator)
+        plain = np.eye(len(candidates))[0]
     probed = probe(generator, candidates, probes, chosen.faces, measure, progress=progress)
-    made = disentangle(own, probed, [other.score for other in others])
+    made = disentangle(own, probed, [other.score for other in others], plain)
     return replace(made, report={**made.report, "space": chosen.space})
 
 
@@ -103,11 +113,9 @@ def _fitted(
     settings: TrainSettings,
     known: dict[str, Boundary] | None = None,
 ) -> Boundary:
-    if score not in codes.scores:
-        raise UnknownAttribute(f"unknown score {score!r} (the codes have: {', '.join(sorted(codes.scores))})")
     fitted = fit_boundary(
         codes.ws,
-        codes.scores[score],
+        _scores(score, codes),
         settings.ratio,
         settings.held_out,
         settings.seed,
@@ -123,6 +131,12 @@ def _fitted(
         w_space=generator.w_space,
         report={"score": score, **fitted.report},
     )
+
+
+def _scores(name: str, codes: ScoredCodes) -> np.ndarray:
+    if name not in codes.scores:
+        raise UnknownAttribute(f"unknown score {name!r} (the codes have: {', '.join(sorted(codes.scores))})")
+    return codes.scores[name]
 
 
 def _known(generator: Generator) -> dict[str, Boundary]:
