@@ -1,12 +1,13 @@
 """Make the boundaries that facelatent ships for its default generator.
 
     facelatent attributes sample --n 24000 -o codes                       # draw and score; resumable
-    python benchmarks/train_boundaries.py --codes codes --probes probes   # fit, try candidates on faces, combine
+    facelatent attributes sample --n 14000 --mixed -o mixed               # the same, groups of layers differing
+    python benchmarks/train_boundaries.py --codes codes --mixed mixed --probes probes
 
-A linear SVM is fitted between the top and bottom fifth of each score. The normals of all of them, and of a few scores
-more, are candidates on five groups of layers each; they are drawn and measured on the same faces (resumable; with
-RANK and WORLD_SIZE set, a process measures its share of the faces and ends). Each attribute then gets the combination
-that changes its score as its plain normal does and what is held least. Writes
+A linear SVM is fitted between the top and bottom fifth of each score. What each group of layers does to each score, and
+to a few more, is fitted to the mixed codes; these slopes are candidate edits, drawn and measured on the same faces
+(resumable; with RANK and WORLD_SIZE set, a process measures its share of the faces and ends). Each attribute then gets
+the combination that changes its score as its plain normal does and what is held least. Writes
 facelatent/boundaries/library/*.boundary.safetensors; accuracies go to results/boundaries.json, those for other
 regularisation strengths of the SVM to results/boundaries_c.json, what is to be expected of the combinations to
 results/boundaries_drift.json.
@@ -19,14 +20,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import publish
 
 import facelatent.boundaries
 from facelatent.boundaries import Boundary, ScoredCodes, fit_boundary
 from facelatent.boundaries.boundary import SUFFIX
 from facelatent.boundaries.codes import read_codes
-from facelatent.boundaries.disentangle import disentangle, layer_candidates, probe, probe_faces
-from facelatent.boundaries.sampling import Share
+from facelatent.boundaries.disentangle import EVERYWHERE, disentangle, layer_candidates, probe, probe_faces
+from facelatent.boundaries.mixed import fit_mixed, mixed_candidates
+from facelatent.processes import Share
 from facelatent.stylegan_ops import Generator, load_generator
 
 
@@ -60,8 +63,8 @@ ATTRIBUTES = {
     "glasses": Recipe("glasses", "glasses (our own)", ("age", "male", "skin_lightness", *POSE, "happy")),
     "lighting": Recipe("light_from_right", COLOUR, (*PERSON, *POSE, "happy")),
 }
-#: Scores whose normals are candidates, too: what they change, others leak.
-HELPERS = ("roll", "mouth_width", "smile_curve", "lips", "brow_height", "jaw_width", "exposure", "background_lightness")
+#: Scores whose slopes are candidates, too: what they change, others leak.
+HELPERS = ("mouth_width", "smile_curve", "lips", "brow_height", "exposure", "background_lightness")
 RATIO = 0.2
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 PSI = 0.8
@@ -72,14 +75,16 @@ PROBED = 1.5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codes", type=Path, required=True, help="scored codes")
+    parser.add_argument("--mixed", type=Path, required=True, help="scored codes of 'sample --mixed'")
     parser.add_argument("--probes", type=Path, required=True, help="where measured faces are kept")
     parser.add_argument("--faces", type=int, default=100, help="on which candidates are tried")
     options = parser.parse_args()
     generator = load_generator()
     codes = read_codes(options.codes).reliable()
     fitted = {name: fit(name, recipe.score, codes, generator) for name, recipe in ATTRIBUTES.items()}
-    helpers = [fit(name, name, codes, generator) for name in HELPERS]
-    candidates = layer_candidates([*fitted.values(), *helpers], generator)
+    candidates = layer_candidates(list(fitted.values()), generator, (EVERYWHERE,))
+    slopes, explained = sloping(read_codes(options.mixed).reliable(), fitted["smile"], generator)
+    candidates += slopes
     share = Share.from_environment()
     if share.world > 1:
         mine = range(share.rank, options.faces, share.world)
@@ -88,13 +93,15 @@ def main() -> None:
     probes = probe(generator, candidates, options.probes, options.faces, strength=PROBED, progress=True)
     library = Path(facelatent.boundaries.__file__).parent / "library"
     accuracies, drifts = [], []
-    for name, recipe in ATTRIBUTES.items():
-        made = disentangle(fitted[name], probes, recipe.hold)
+    for index, (name, recipe) in enumerate(ATTRIBUTES.items()):
+        plain = np.array([float(one is candidates[index]) for one in candidates])
+        made = disentangle(fitted[name], probes, recipe.hold, plain)
         report = {"scorer": recipe.scorer, "space": "w+", "psi": PSI, "sample_seed": 0, **made.report}
         replace(made, report=report).save(library / f"{name}{SUFFIX}")
         accuracies.append({"attribute": name, "std": made.std, **accuracy(made.report), **at_two_percent(name, codes)})
         found = report["disentangled"]
-        drifts.append({"attribute": name, "faces": found["faces"], "drift": str(found["relative_drift"])})
+        row = {"attribute": name, "explained, mixed": explained[recipe.score], "faces": found["faces"]}
+        drifts.append({**row, "relative drift": str(found["relative_drift"])})
     publish("boundaries", accuracies, samples=len(codes.ws), ratio=RATIO, psi=PSI)
     publish("boundaries_c", sweep(codes), samples=len(codes.ws), ratio=RATIO, psi=PSI)
     publish("boundaries_drift", drifts, candidates=len(candidates), probed=f"{PROBED} sd both ways")
@@ -111,6 +118,16 @@ def fit(name: str, score: str, codes: ScoredCodes, generator: Generator) -> Boun
         w_space=generator.w_space,
         report={"score": score, **fitted.report},
     )
+
+
+def sloping(mixed: ScoredCodes, like: Boundary, generator: Generator) -> tuple[list[Boundary], dict[str, float]]:
+    """What each group of layers does to each score, as candidates; the share of each score's variance explained."""
+    candidates, explained = [], {}
+    for score in (*(recipe.score for recipe in ATTRIBUTES.values()), *HELPERS):
+        found = fit_mixed(mixed.ws, mixed.scores[score])
+        candidates += mixed_candidates(replace(like, attribute=score), found.slopes, generator)
+        explained[score] = found.explained
+    return candidates, explained
 
 
 def accuracy(report: dict[str, Any]) -> dict[str, float]:

@@ -144,9 +144,10 @@ def sample_command(count: int, out: Path, **options: Any) -> None:
       facelatent attributes sample --n 20000 -o codes --clip vit.safetensors \\
         --prompt "beard=a man with a beard|a shaved man"
     """
-    from facelatent.boundaries import SCORERS, Scorer, Share, find_scorers, make_shards, read_scores
+    from facelatent.boundaries import SCORERS, Scorer, find_scorers, make_shards, read_scores
     from facelatent.boundaries.scorers.clip import ClipScorer, read_prompts
     from facelatent.files import check_writable
+    from facelatent.processes import Share
 
     try:
         share = Share.from_environment()

@@ -11,6 +11,7 @@ import click
 from facelatent.cli_common import (
     chosen_generator,
     device_option,
+    folder_option,
     generator_option,
     json_option,
     on_terminal,
@@ -82,7 +83,7 @@ def train(attribute: str, codes: Path, mixed: Path | None, out: Path | None, **o
     Examples:
       facelatent attributes train smile --codes codes/ -o smile.boundary.safetensors
       facelatent attributes train age --codes codes/ --n 50000 --hold gender,yaw,smile --faces 100
-      facelatent attributes train age --codes codes/ --mixed mixed/ --hold gender,yaw,smile --faces 100
+      facelatent attributes train age --codes codes/ --mixed mixed/ --hold gender,yaw
       facelatent attributes train smile --codes codes/ --ratio 0.2 --hold age,gender --space s
     """
     from facelatent.boundaries.boundary import SUFFIX
@@ -136,14 +137,7 @@ def train(attribute: str, codes: Path, mixed: Path | None, out: Path | None, **o
     "--strips/--no-strips", default=True, show_default=True, help="Also draw what each direction does to a face."
 )
 @click.option("--face", type=click.IntRange(0, 2**62), default=1, show_default=True, help="Seed of that face.")
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("directions"),
-    show_default=True,
-    help="Folder to write.",
-)
+@folder_option("directions")
 @generator_option
 @device_option
 def discover(method: str, count: int, layers: str | None, strips: bool, face: int, out: Path, **options: Any) -> None:

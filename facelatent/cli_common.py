@@ -27,6 +27,19 @@ json_option = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Also write what was done as JSON."
 )
 
+
+def folder_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Option ``-o/--out`` of commands that write several files."""
+    return click.option(
+        "-o",
+        "--out",
+        type=click.Path(path_type=Path),
+        default=Path(default),
+        show_default=True,
+        help="Folder to write.",
+    )
+
+
 # facelatent.inversion.METHODS, which would import torch; a test compares them.
 METHODS = ("encoder", "encoder+optimize", "encoder+optimize+tune", "optimize", "optimize+tune")
 _recipe_options = (

@@ -12,6 +12,7 @@ from facelatent.cli_common import (
     chosen_generator,
     chosen_recipe,
     device_option,
+    folder_option,
     generator_option,
     on_terminal,
     recipe_options,
@@ -61,14 +62,7 @@ def evaluate() -> None:
     help="Invert each edited picture again; seven times the work.  [default: for --method encoder]",
 )
 @click.option("--rows", type=click.IntRange(1, 200), default=12, show_default=True, help="Pictures on the sheet.")
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("evaluation"),
-    show_default=True,
-    help="Folder to write.",
-)
+@folder_option("evaluation")
 @recipe_options
 @generator_option
 @device_option
@@ -128,14 +122,7 @@ def inversion(out: Path, **options: Any) -> None:
     "--first-seed", type=click.IntRange(0, 2**62), default=4_000_000, show_default=True, help="No training saw these."
 )
 @click.option("--strips", type=click.IntRange(0, 40), default=6, show_default=True, help="People on each strip.")
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("evaluation"),
-    show_default=True,
-    help="Folder to write.",
-)
+@folder_option("evaluation")
 @generator_option
 @device_option
 def edits(attributes: tuple[str, ...], compare: Path | None, out: Path, **options: Any) -> None:

@@ -107,7 +107,7 @@ def train_encoder(out: Path, work: Path | None, **options: Any) -> None:
     """
     from facelatent.files import check_writable
     from facelatent.inversion.training import LOG, EncoderTraining, train_encoder
-    from facelatent.inversion.training.processes import Processes
+    from facelatent.processes import Share
     from facelatent.stylegan_ops import DEFAULT_GENERATOR, load_generator
 
     work = work or out.with_name(out.name + ".work")
@@ -115,5 +115,5 @@ def train_encoder(out: Path, work: Path | None, **options: Any) -> None:
     settings = EncoderTraining(**options)
     check_writable(out)
     check_writable(work / LOG)
-    generator = load_generator(name or DEFAULT_GENERATOR, device or Processes.device())
+    generator = load_generator(name or DEFAULT_GENERATOR, device or Share.from_environment().device)
     train_encoder(generator, out, work, settings, progress=on_terminal(), say=click.echo)

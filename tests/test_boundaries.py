@@ -20,7 +20,6 @@ from facelatent.boundaries import (
     Boundary,
     ScoredCodes,
     Scorer,
-    Share,
     edit,
     edit_layers,
     fit_boundary,
@@ -38,6 +37,7 @@ from facelatent.errors import IncompatibleLatent, InvalidFile, UnknownAttribute
 from facelatent.faces import Face
 from facelatent.files import save_tensors
 from facelatent.latent import Latent
+from facelatent.processes import Share
 from facelatent.stylegan_ops import Generator, MobileStyleGAN
 
 

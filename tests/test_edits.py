@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -432,17 +431,10 @@ def test_published_directions_are_found_by_their_scores(tmp_path: Path, tiny_gen
 # Commands
 
 
-def run(*arguments: object, group: click.Command = main) -> str:
-    result = CliRunner().invoke(group, [str(argument) for argument in arguments])
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return result.output
-
-
-@pytest.fixture
-def attributes() -> click.Group:
-    group = click.Group("attributes")
-    cli_boundaries.add_to(group)
-    return group
 
 
 def test_spaces_are_those_of_the_library() -> None:
@@ -452,7 +444,6 @@ def test_spaces_are_those_of_the_library() -> None:
 def test_train_and_edit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    attributes: click.Group,
     codes: ScoredCodes,
     tiny: tuple[str, ...],
     tiny_generator: MobileStyleGAN,
@@ -460,7 +451,7 @@ def test_train_and_edit(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "codes").mkdir()
     np.savez(tmp_path / "codes/codes-0.npz", w=codes.ws, **codes.scores)
-    output = run("train", "bright", "--codes", "codes", "--ratio", "0.3", *tiny, group=attributes)
+    output = run("attributes", "train", "bright", "--codes", "codes", "--ratio", "0.3", *tiny)
     assert "wrote bright.boundary.safetensors" in output
     made = load_boundary("bright.boundary.safetensors", tiny_generator)
     assert made.report["accuracy_held_out"] > 0.8
@@ -490,9 +481,9 @@ def test_edit_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert result.exit_code == 2
 
 
-def test_discover(tmp_path: Path, attributes: click.Group, tiny: tuple[str, ...], tiny_generator: Generator) -> None:
+def test_discover(tmp_path: Path, tiny: tuple[str, ...], tiny_generator: Generator) -> None:
     out = tmp_path / "found"
-    output = run("discover", "--count", "2", "-o", out, *tiny, group=attributes)
+    output = run("attributes", "discover", "--count", "2", "-o", out, *tiny)
     assert output == f"wrote 2 directions to {out}/\n"
     assert sorted(path.name for path in out.iterdir()) == [
         "ganspace-00.boundary.safetensors",

@@ -7,7 +7,7 @@ from facelatent.boundaries.fitting import fit_boundary
 from facelatent.boundaries.loading import load_boundary, shipped_boundaries
 from facelatent.boundaries.published import is_published, load_published, published_names
 from facelatent.boundaries.regions import limited, region_mask
-from facelatent.boundaries.sampling import Share, make_shards, read_scores, sample_scores
+from facelatent.boundaries.sampling import make_shards, read_scores, sample_scores
 from facelatent.boundaries.scorers import (
     SCORERS,
     FaceScorer,
@@ -28,7 +28,6 @@ __all__ = [
     "Reached",
     "ScoredCodes",
     "Scorer",
-    "Share",
     "catalogue",
     "draw_edited",
     "edit",

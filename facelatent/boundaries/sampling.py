@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,40 +15,13 @@ from facelatent.boundaries.codes import FACTS, GROUPS, ScoredCodes, read_shard, 
 from facelatent.boundaries.scorers import SCORERS, Scorer, facts, score_faces
 from facelatent.errors import InvalidFile
 from facelatent.files import atomic_path
+from facelatent.processes import ALONE, Share
 from facelatent.stylegan_ops import Generator
 
 #: Codes in one shard file: what a killed run can lose.
 SHARD = 500
 #: Side at which pictures are drawn for the scorers.
 SCORING_SIDE = 256
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which shards this process makes.
-
-    Attributes:
-        rank: its number.
-        world: how many processes there are.
-        device: which GPU is its own, where there are several processes.
-    """
-
-    rank: int = 0
-    world: int = 1
-    device: str | None = None
-
-    @classmethod
-    def from_environment(cls) -> Share:
-        """What torchrun says: its RANK, WORLD_SIZE and LOCAL_RANK; one process without them.
-
-        Raises:
-            ValueError: they are not whole numbers, or the rank is not below the size.
-        """
-        rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        if not 0 <= rank < world:
-            raise ValueError(f"RANK must be from 0 to WORLD_SIZE - 1, got {rank} of {world}")
-        gpus = torch.cuda.device_count() if world > 1 else 0
-        return cls(rank, world, f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}" if gpus else None)
 
 
 def sample_scores(
@@ -79,7 +50,7 @@ def make_shards(
     scorers: Sequence[Scorer] = SCORERS,
     batch: int = 4,
     progress: bool = False,
-    share: Share = Share(),
+    share: Share = ALONE,
     mixed: bool = False,
 ) -> int:
     """Draw random faces, score them, and keep codes and scores in ``folder`` as npz, :data:`SHARD` to a file.

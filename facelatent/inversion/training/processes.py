@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import distributed, nn
+
+from facelatent.processes import Share
 
 
 class Processes:
@@ -17,16 +17,10 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self.rank, self.count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        share = Share.from_environment()
+        self.rank, self.count = share.rank, share.world
         if self.count > 1 and not distributed.is_initialized():
             distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-
-    @staticmethod
-    def device() -> str | None:
-        """This process's own GPU; None without torchrun or without GPUs."""
-        if "LOCAL_RANK" not in os.environ or not torch.cuda.is_available():
-            return None
-        return f"cuda:{os.environ['LOCAL_RANK']}"
 
     @property
     def first(self) -> bool:
