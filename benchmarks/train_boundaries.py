@@ -39,6 +39,7 @@ class Recipe:
 
     score: str
     scorer: str
+    plus: str
     hold: tuple[str, ...]
 
 
@@ -47,21 +48,32 @@ COLOUR = "colour (patches by landmarks)"
 PERSON = ("age", "male", "glasses", "skin_lightness")
 POSE = ("yaw", "pitch")
 ATTRIBUTES = {
-    "smile": Recipe("happy", EMOTION, (*PERSON, *POSE)),
-    "mouth_open": Recipe("mouth_open", LANDMARKS, (*PERSON, *POSE, "happy")),
-    "surprise": Recipe("surprise", EMOTION, (*PERSON, *POSE)),
-    "anger": Recipe("angry", EMOTION, (*PERSON, *POSE)),
-    "sadness": Recipe("sad", EMOTION, (*PERSON, *POSE)),
-    "eyes_open": Recipe("eyes_open", LANDMARKS, (*PERSON, *POSE, "happy")),
-    "age": Recipe("age", "age (dlib ONNX)", ("male", "glasses", "skin_lightness", *POSE, "happy")),
-    "gender": Recipe("male", "gender (dlib ONNX)", ("age", "glasses", "skin_lightness", *POSE, "happy")),
-    "yaw": Recipe("yaw", LANDMARKS, (*PERSON, "pitch", "happy")),
-    "pitch": Recipe("pitch", LANDMARKS, (*PERSON, "yaw", "happy")),
-    "hair_brightness": Recipe("blondness", COLOUR, (*PERSON, *POSE, "happy", "background_lightness")),
-    "skin_tone": Recipe("skin_lightness", COLOUR, ("age", "male", "glasses", *POSE, "happy", "background_lightness")),
-    "face_width": Recipe("face_width", LANDMARKS, (*PERSON, *POSE, "happy")),
-    "glasses": Recipe("glasses", "glasses (our own)", ("age", "male", "skin_lightness", *POSE, "happy")),
-    "lighting": Recipe("light_from_right", COLOUR, (*PERSON, *POSE, "happy")),
+    "smile": Recipe("happy", EMOTION, "smiles", (*PERSON, *POSE)),
+    "mouth_open": Recipe("mouth_open", LANDMARKS, "opens the mouth", (*PERSON, *POSE, "happy")),
+    "surprise": Recipe("surprise", EMOTION, "looks surprised", (*PERSON, *POSE)),
+    "anger": Recipe("angry", EMOTION, "looks angry", (*PERSON, *POSE)),
+    "sadness": Recipe("sad", EMOTION, "looks sad", (*PERSON, *POSE)),
+    "eyes_open": Recipe("eyes_open", LANDMARKS, "opens the eyes", (*PERSON, *POSE, "happy")),
+    "age": Recipe("age", "age (dlib ONNX)", "looks older", ("male", "glasses", "skin_lightness", *POSE, "happy")),
+    "gender": Recipe(
+        "male", "gender (dlib ONNX)", "looks more masculine", ("age", "glasses", "skin_lightness", *POSE, "happy")
+    ),
+    "yaw": Recipe("yaw", LANDMARKS, "turns to the picture's right", (*PERSON, "pitch", "happy")),
+    "pitch": Recipe("pitch", LANDMARKS, "looks down", (*PERSON, "yaw", "happy")),
+    "hair_brightness": Recipe(
+        "blondness", COLOUR, "lightens the hair, towards blond", (*PERSON, *POSE, "happy", "background_lightness")
+    ),
+    "skin_tone": Recipe(
+        "skin_lightness",
+        COLOUR,
+        "lightens the skin",
+        ("age", "male", "glasses", *POSE, "happy", "background_lightness"),
+    ),
+    "face_width": Recipe("face_width", LANDMARKS, "widens the face", (*PERSON, *POSE, "happy")),
+    "glasses": Recipe(
+        "glasses", "glasses (our own)", "puts on glasses", ("age", "male", "skin_lightness", *POSE, "happy")
+    ),
+    "lighting": Recipe("light_from_right", COLOUR, "lights from the picture's right", (*PERSON, *POSE, "happy")),
 }
 #: Scores whose slopes are candidates, too: what they change, others leak.
 HELPERS = ("mouth_width", "smile_curve", "lips", "brow_height", "exposure", "background_lightness")
@@ -96,7 +108,14 @@ def main() -> None:
     for index, (name, recipe) in enumerate(ATTRIBUTES.items()):
         plain = np.array([float(one is candidates[index]) for one in candidates])
         made = disentangle(fitted[name], probes, recipe.hold, plain)
-        report = {"scorer": recipe.scorer, "space": "w+", "psi": PSI, "sample_seed": 0, **made.report}
+        report = {
+            "scorer": recipe.scorer,
+            "plus": recipe.plus,
+            "space": "w+",
+            "psi": PSI,
+            "sample_seed": 0,
+            **made.report,
+        }
         replace(made, report=report).save(library / f"{name}{SUFFIX}")
         accuracies.append({"attribute": name, "std": made.std, **accuracy(made.report), **at_two_percent(name, codes)})
         found = report["disentangled"]

@@ -62,13 +62,11 @@ def list_command(as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(f"{'attribute':<12} {'layers':<9} {'extremes':>8} {'all':>6}  generator")
+    click.echo(f"{'attribute':<16} {'a positive strength':<38} {'extremes':>8} {'all':>6}  generator")
     for one in boundaries:
-        layers = "{}-{}".format(*one.resolutions) if one.resolutions else "all"
-        extremes, everything = (
-            one.report.get(f"accuracy_{kind}", float("nan")) for kind in ("held_out", "all_held_out")
-        )
-        click.echo(f"{one.attribute:<12} {layers:<9} {extremes:>8.3f} {everything:>6.3f}  {one.generator}")
+        extremes, everything = (one.report[f"accuracy_{kind}"] for kind in ("held_out", "all_held_out"))
+        numbers = f"{extremes:>8.3f} {everything:>6.3f}"
+        click.echo(f"{one.attribute:<16} {one.report['plus']:<38} {numbers}  {one.generator}")
     click.echo(
         "\nextremes, all: accuracy on faces that were not trained on. Edit with: facelatent edit PHOTO --attr NAME"
     )
