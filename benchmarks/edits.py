@@ -48,12 +48,14 @@ def main() -> None:
     parser.add_argument("--name", default="edits", help="of the results")
     options = parser.parse_args()
     generator = load_generator()
-    directions = []
+    directions, cosines = [], {}
     for name in options.attributes:
         directions += [Direction(f"{name}: {label}", made, made.score) for label, made in variants(name, generator)]
         if options.published:
             found = published_directions(options.published, generator, [ATTRIBUTES[name].score])
             directions += [replace(one, label=f"{name}: published, {options.published.stem}") for one in found]
+            own = load_boundary(name, generator).normal
+            cosines[name] = [round(float(own @ one.boundary.normal), 3) for one in found]
     for file in options.also:
         one = own_direction(file, generator)
         directions.append(replace(one, label=f"{one.label}: {Path(file).name.split('.')[0]}"))
@@ -66,7 +68,8 @@ def main() -> None:
         row = {"direction": result.label, "strength": moved.strength, "change": moved.change}
         drift = {name: moved.drift[name] for name in COLUMNS}
         rows.append({**row, **drift, "AD": moved.dependency, "success": moved.success, "rises": result.monotonicity})
-    publish(options.name, rows, faces=f"{options.faces} at psi 0.7, seeds from {FIRST_SEED}", targets=TARGETS)
+    facts = {"cosines of the normals with the published": cosines}
+    publish(options.name, rows, **facts, faces=f"{options.faces} at psi 0.7, seeds from {FIRST_SEED}", targets=TARGETS)
 
 
 def variants(name: str, generator: Generator) -> Iterator[tuple[str, Boundary]]:
