@@ -221,9 +221,9 @@ def adaptation(
 
     \b
     Examples:
-      facelatent evaluate adaptation --style mona.safetensors --reference mona_lisa.png
-      facelatent evaluate adaptation --style mona.safetensors --reference mona_lisa.png --other nada.safetensors
-      facelatent evaluate adaptation --style mona.safetensors --reference mona_lisa.png --seed 1-8 --no-edits
+      facelatent evaluate adaptation --style mona.safetensors --reference mona.png
+      facelatent evaluate adaptation --style a.safetensors --other b.safetensors --reference mona.png
+      facelatent evaluate adaptation --style a.safetensors --reference mona.png --seed 1-8 --no-edits
     """
     import torch
 
