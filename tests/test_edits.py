@@ -31,16 +31,12 @@ from facelatent.boundaries import regions as regions_module
 from facelatent.boundaries.codes import ScoredCodes, read_codes
 from facelatent.boundaries.discover import ganspace, sefa
 from facelatent.boundaries.disentangle import (
-    EVERYWHERE,
     FIRST_SEED,
-    NUDGE,
     Probes,
     disentangle,
     layer_candidates,
     mix,
     probe,
-    refine,
-    refined,
     style_candidates,
 )
 from facelatent.boundaries.mixed import STRENGTHS, fit_mixed
@@ -298,49 +294,6 @@ def test_mix_cancels_the_leak_and_keeps_the_change() -> None:
     assert abs(found.coefficients[3]) < 0.1
     with pytest.raises(ValueError, match="does not change smile"):
         mix(probes, np.zeros(4), "smile", ["age"])
-
-
-def test_refined_shares_undo_what_the_edit_does_at_full_strength() -> None:
-    random = np.random.default_rng(0)
-    faces = 30
-    # At strength 1 the edit smiles 1 and ages 0.5, at -1 the reverse; the first candidate only ages, the second smiles
-    # and ages a little, the third does nothing.
-    effects = {"smile": [1, 0, 0.5, 0], "age": [0.5, 1, 0.1, 0], "identity": [1, 0, 0.5, 0], "picture": [1, 0, 0.5, 0]}
-    values = {}
-    for name, (edit_, *added) in effects.items():
-        whole = np.array([edit_, *(edit_ + NUDGE * one for one in added)])
-        both = np.stack([whole, -whole], 1).ravel()
-        start = random.normal(size=(faces, 1))
-        values[name] = np.concatenate([start, start + both + 0.01 * random.normal(size=(faces, 8))], 1)
-    for name in ("identity", "picture"):
-        values[name] = values[name][..., None]
-    found = refined(values, "smile", ["age"])
-    assert found.faces == faces
-    assert found.coefficients[0] == pytest.approx(-0.5, abs=0.1)
-    assert np.array(effects["smile"][1:]) @ found.coefficients == pytest.approx(0, abs=0.05)
-    assert found.drift["age"] < 0.3
-    assert found.drift["identity"] == pytest.approx(1, abs=0.1)
-    with pytest.raises(ValueError, match="not measured: mood"):
-        refined(values, "smile", ["mood"])
-
-
-def test_refining_measures_the_edit_itself(tmp_path: Path, tiny_generator: MobileStyleGAN, bright: Boundary) -> None:
-    (plain,) = layer_candidates([bright], tiny_generator, (EVERYWHERE,))
-    candidates = layer_candidates([bright], tiny_generator)
-    made = refine(plain, candidates, tiny_generator, tmp_path, ["red"], 4, measure)
-    (report,) = made.report["refined"]
-    assert report["faces"] == 4
-    assert report["relative_drift"].keys() == {"red", "identity", "picture"}
-    assert made.steps is not None
-    assert not torch.equal(made.steps, plain.steps)
-    gained = []
-    for one in (plain, made):
-        ws = torch.cat(
-            [tiny_generator.broadcast(tiny_generator.sample_w(FIRST_SEED + index, 0.7)) for index in range(4)]
-        )
-        up, down = (measure(tiny_generator.synthesis(edit(ws, one, alpha)))["bright"].mean() for alpha in (1.0, -1.0))
-        gained.append(up - down)
-    assert gained[1] == pytest.approx(gained[0], rel=0.3)
 
 
 def test_probing_goes_on_where_it_was(tmp_path: Path, tiny_generator: MobileStyleGAN, bright: Boundary) -> None:

@@ -34,12 +34,12 @@ EVERYWHERE = (4, 1 << 20)
 #: Seed of the first face that candidates are tried on; benchmarks and evaluations use others.
 FIRST_SEED = 3_000_000
 #: Weight of the sum of squares of the coefficients beside each drift: faces are few, candidates many.
-RIDGE = 0.5
-#: Share of a candidate that is added to an edit to measure what it does there, and the ridge of such shares.
-NUDGE, NUDGE_RIDGE = 0.4, 0.05
+RIDGE = 0.2
+#: How much more a change counts that all faces share than one in which they differ: that is what is seen as a leak.
+SHARED = 3.0
 #: How far candidates are pushed both ways, in their own units, and the truncation of the faces.
 STRENGTH, PSI = 1.0, 0.7
-_REWEIGHTINGS = 12
+_REWEIGHTINGS = 3
 #: A score's change below this share of its spread over faces is noise, which nothing should be traded for.
 _NEGLIGIBLE = 0.05
 _SIDE = 256
@@ -203,7 +203,8 @@ class Mix:
 def mix(probes: Probes, plain: np.ndarray, target: str, hold: Sequence[str]) -> Mix:
     """The combination of candidates that changes ``target`` as ``plain`` does, and the held measures least.
 
-    The measure that fares worst beside ``plain`` weighs most, so that none is bought with another.
+    The measure that fares worst beside ``plain`` weighs more, so that none is bought with another; what all faces have
+    in common of a change weighs more than what they do not.
 
     Args:
         probes: what the candidates change.
@@ -274,113 +275,6 @@ def disentangle(
     return replace(made, report={**boundary.report, "disentangled": report})
 
 
-def refine(
-    boundary: Boundary,
-    candidates: Sequence[Boundary],
-    generator: Generator,
-    folder: Path,
-    hold: Sequence[str],
-    faces: int = 24,
-    measure: Measure = measure_faces,
-    psi: float = PSI,
-    progress: bool = False,
-) -> Boundary:
-    """``boundary``, bettered by small shares of the candidates, as pictures at strengths -1 and 1 ask for.
-
-    Pictures do not answer in proportion: what single candidates change at strength 0 tells little of their sum at 1.
-    So the edit itself is measured, and then each candidate's share in addition: one step of Gauss and Newton for the
-    changes of the held measures, at no change of the score's own mean.
-
-    Args:
-        boundary: with steps; its ``score`` must be among the measures.
-        candidates: what may be added.
-        generator, folder, faces, measure, psi, progress: as for :func:`probe`.
-        hold: measures not to change; ``identity`` and ``picture`` are among them always.
-
-    Raises:
-        InvalidFile: as :func:`probe`.
-        ValueError: a measure is unknown, or no face was measured everywhere.
-    """
-    tried = nudged(boundary, candidates)
-    probe_faces(generator, tried, folder, range(faces), measure, 1.0, psi, progress)
-    values = _read_probes(folder, faces, _signature(generator, tried, 1.0, psi))
-    found = refined(values, boundary.score, hold)
-    shares = np.concatenate([[1.0], found.coefficients])
-    report: dict[str, Any] = {
-        "hold": list(hold),
-        "faces": found.faces,
-        "candidates": len(candidates),
-        "relative_drift": {name: round(value, 4) for name, value in found.drift.items()},
-    }
-    made = combined(boundary, [boundary, *candidates], shares)
-    return replace(made, report={**boundary.report, "refined": [*boundary.report.get("refined", []), report]})
-
-
-def nudged(boundary: Boundary, candidates: Sequence[Boundary]) -> list[Boundary]:
-    """The edit itself, and with a share of each candidate added: what :func:`refined` wants measured at 1 and -1."""
-    return [boundary, *(combined(boundary, [boundary, one], np.array([1.0, NUDGE])) for one in candidates)]
-
-
-def refined(values: Measures, target: str, hold: Sequence[str]) -> Mix:
-    """The shares of candidates to add, from what was measured of :func:`nudged` edits.
-
-    Args:
-        values: [faces, 1 + 2 * (1 + candidates)] of each score, and so on of others: the unedited face, then each edit
-            at strength 1 and at -1.
-        target: score whose mean change is kept.
-        hold: measures not to change; ``identity`` and ``picture`` are among them always.
-    """
-    names = list(dict.fromkeys([*hold, IDENTITY, PICTURE]))
-    if missing := [name for name in (target, *names) if name not in values]:
-        raise ValueError(f"not measured: {', '.join(missing)} (measured: {', '.join(values)})")
-    known = [np.isfinite(values[name]).reshape(len(values[name]), -1).all(1) for name in (target, *names)]
-    everyone = np.flatnonzero(np.logical_and.reduce(known))
-    if not len(everyone):
-        raise ValueError(f"on none of {len(values[target])} faces could every candidate be measured")
-    rows = {name: _residuals(values[name]) for name in (target, *names)}
-    least = {name: (_NEGLIGIBLE * float(np.nanstd(values[name][:, 0]))) ** 2 for name in hold}
-    shares = _nudge(rows, target, names, least, everyone)
-    squares: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for left_out in everyone if len(everyone) > 2 else []:
-        other = _nudge(rows, target, names, least, everyone[everyone != left_out])
-        for name in names:
-            residual, slopes = (part[left_out] for part in rows[name])
-            squares[name].append(np.array([np.sum((residual + other @ slopes) ** 2), np.sum(residual**2)]))
-    drift = {name: float(np.sqrt(np.divide(*np.sum(pairs, 0)))) for name, pairs in squares.items() if pairs}
-    return Mix(shares, len(everyone), drift)
-
-
-def _residuals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Changes [faces, 2k] by an edit at 1 and at -1, and by each candidate in addition, [faces, candidates, 2k]."""
-    moved = values[:, 1:] - values[:, :1]
-    both = moved.reshape(len(moved), -1, 2, *moved.shape[2:]).reshape(len(moved), moved.shape[1] // 2, -1)
-    return both[:, 0], (both[:, 1:] - both[:, :1]) / NUDGE
-
-
-def _nudge(
-    rows: dict[str, tuple[np.ndarray, np.ndarray]],
-    target: str,
-    names: list[str],
-    least: dict[str, float],
-    faces: np.ndarray,
-) -> np.ndarray:
-    """The shares that change nothing of the target's mean and leave the least sum of squares, each relative to now's.
-
-    All measures weigh the same here: if those that cannot get better weighed more, the others would stay as they are.
-    """
-    up, down = rows[target][1][faces].mean(0).T
-    gain = up - down
-    cost, right = NUDGE_RIDGE * np.eye(len(gain)), np.zeros(len(gain))
-    for name in names:
-        residual, slopes = (part[faces] for part in rows[name])
-        scale = len(names) * max(float(np.sum(residual**2)), len(faces) * least.get(name, 0.0), 1e-12)
-        cost += np.einsum("fck,fdk->cd", slopes, slopes) / scale
-        right += np.einsum("fck,fk->c", slopes, residual) / scale
-    free, along = np.linalg.solve(cost, np.stack([right, gain], 1)).T
-    shares: np.ndarray = along * float(gain @ free) / max(float(gain @ along), 1e-12) - free
-    return shares
-
-
 def _solve(probes: Probes, plain: np.ndarray, target: str, names: list[str], faces: np.ndarray) -> np.ndarray:
     """Coefficients that change the target's mean as ``plain`` does and least else.
 
@@ -392,7 +286,7 @@ def _solve(probes: Probes, plain: np.ndarray, target: str, names: list[str], fac
         raise ValueError(f"the plain edit does not change {target}: there is nothing to keep while others are held")
     moments = {}
     for name in names:
-        moment = _moment(probes, name, faces)
+        moment = _moment(probes, name, faces, SHARED)
         least = (_NEGLIGIBLE * probes.spread.get(name, 0.0)) ** 2
         moments[name] = moment / max(float(plain @ moment @ plain), least, 1e-12)
     weights = dict.fromkeys(names, 1 / len(names))
@@ -408,11 +302,12 @@ def _solve(probes: Probes, plain: np.ndarray, target: str, names: list[str], fac
     return coefficients
 
 
-def _moment(probes: Probes, name: str, faces: np.ndarray) -> np.ndarray:
-    """[candidates, candidates] mean over faces of the products of the changes of a measure."""
+def _moment(probes: Probes, name: str, faces: np.ndarray, shared: float = 0.0) -> np.ndarray:
+    """Mean of the products of a measure's changes, [candidates, candidates], and ``shared`` times that of their means."""
     changes = probes.changes[name][faces]
     changes = changes.reshape(*changes.shape[:2], -1)
-    result: np.ndarray = np.einsum("fck,fdk->cd", changes, changes) / len(faces)
+    mean = changes.mean(0)
+    result: np.ndarray = np.einsum("fck,fdk->cd", changes, changes) / len(faces) + shared * mean @ mean.T
     return result
 
 
