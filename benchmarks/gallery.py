@@ -18,7 +18,7 @@ from facelatent.editor import AttributeEdit, draw, shift_of
 from facelatent.stylegan_ops import load_generator
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images" / "attributes"
-SEEDS = (5_000_003, 5_000_007)
+SEEDS = (4_000_001, 4_000_003)
 STRENGTHS = (-3.0, -1.5, 0.0, 1.5, 3.0)
 SIDE = 144
 

@@ -303,7 +303,7 @@ def _solve(probes: Probes, plain: np.ndarray, target: str, names: list[str], fac
 
 
 def _moment(probes: Probes, name: str, faces: np.ndarray, shared: float = 0.0) -> np.ndarray:
-    """Mean of the products of a measure's changes, [candidates, candidates], and ``shared`` times that of their means."""
+    """Mean of the products of a measure's changes, [candidates, candidates]; and ``shared`` times that of the means."""
     changes = probes.changes[name][faces]
     changes = changes.reshape(*changes.shape[:2], -1)
     mean = changes.mean(0)

@@ -15,8 +15,8 @@ from facelatent.boundaries.measures import Measures
 from facelatent.errors import NoFaceFound
 from facelatent.stylegan_ops import Generator
 
-#: How near a score must come: ages are in years, other scores within about 0 to 1.
-TOLERANCES = {"age": 0.5}
+#: How near a score must come: years, CIE L* and the like; most scores lie within about 0 to 1.
+TOLERANCES = {"age": 0.5, "glasses": 0.3, "blondness": 2.0, "skin_lightness": 1.0, "light_from_right": 1.0}
 TOLERANCE = 0.02
 #: Strengths beyond which faces fall apart, and how far a held attribute may be pushed against its drift.
 LIMIT, HELD_LIMIT = 6.0, 2.0
