@@ -25,13 +25,15 @@ from facelatent.cli_common import (
     check_outputs,
     chosen_generator,
     chosen_recipe,
+    chosen_seeds,
     device_option,
     generator_option,
-    is_number,
     json_option,
     metrics_line,
     on_terminal,
     recipe_options,
+    style_options,
+    style_record,
     write_json,
 )
 from facelatent.errors import FacelatentError
@@ -97,6 +99,7 @@ def main(debug: bool) -> None:
 @click.option(
     "--size", type=click.IntRange(16, 4096), help="Side of a face.  [default: 256 on a sheet, else the generator's]"
 )
+@style_options
 @generator_option
 @device_option
 @json_option
@@ -107,6 +110,7 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
     Examples:
       facelatent sample --seed 1-16
       facelatent sample --seed 3,7 --psi 0.9 --separate -o faces
+      facelatent sample --seed 1-8 --style mona.safetensors --style-strength 0.8
     """
     import torch
     from tqdm import tqdm
@@ -116,7 +120,7 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
     from facelatent.latent import SUFFIX, Latent
     from facelatent.render import grid
 
-    numbers = _seeds(seeds)
+    numbers = chosen_seeds(seeds)
     check_outputs(None, out / "faces" if separate else out, options["json_file"])
     if not separate:
         picture_format(out)
@@ -129,7 +133,7 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
         if separate:
             save_image(image, out / f"seed{number:04d}.png")
             method = {"method": "sample", "seed": number, "psi": psi}
-            latent = Latent(ws, generator.name, generator.fingerprint, method)
+            latent = Latent(ws, generator.source.name, generator.source.fingerprint, method)
             latent.save(out / f"seed{number:04d}{SUFFIX}")
         else:
             images.append(image)
@@ -142,7 +146,8 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
         ]
         save_image(grid(rows, labels, size or 256), out)
     click.echo(f"wrote {out} ({len(numbers)} faces)")
-    write_json(options["json_file"], {"out": str(out), "seeds": numbers, "psi": psi, "generator": generator.name})
+    record = {"out": str(out), "seeds": numbers, "psi": psi, "generator": generator.source.name}
+    write_json(options["json_file"], record | style_record(options))
 
 
 @main.group()
@@ -231,6 +236,7 @@ def doctor(as_json: bool) -> None:
     "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to write."
 )
 @recipe_options
+@style_options
 @generator_option
 @device_option
 def demo(out: Path, **options: Any) -> None:
@@ -240,8 +246,9 @@ def demo(out: Path, **options: Any) -> None:
     the inversion that it finds in the folder.
 
     \b
-    Example:
+    Examples:
       facelatent demo --out demo
+      facelatent demo --out painted --style mona.safetensors
     """
     from facelatent.demo import run_demo
     from facelatent.files import check_writable
@@ -267,16 +274,3 @@ cli_generators.add_to(main)
 cli_kernels.add_to(main)
 cli_evaluate.add_to(main)
 cli_training.add_to(main)
-
-
-def _seeds(text: str) -> list[int]:
-    parts = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not is_number(first) or (dash and not is_number(last)):
-            raise click.UsageError(f"--seed takes 3, 1-16 or 1,5,9 (each below 2**63), not {text!r}")
-        parts.append((int(first), int(last or first)))
-    count = sum(max(last - first + 1, 0) for first, last in parts)
-    if not 1 <= count <= 10_000:
-        raise click.UsageError(f"--seed {text!r} names {count} faces; between 1 and 10,000 are drawn")
-    return [number for first, last in parts for number in range(first, last + 1)]

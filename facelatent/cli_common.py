@@ -14,6 +14,7 @@ import click
 from facelatent.errors import FacelatentError
 
 if TYPE_CHECKING:
+    from facelatent.domain_adapt import Style
     from facelatent.inversion import Recipe
     from facelatent.stylegan_ops import Generator
 
@@ -63,11 +64,83 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_style_options = (
+    click.option(
+        "--style-strength",
+        type=click.FloatRange(0, 2),
+        default=1.0,
+        show_default=True,
+        help="How strongly: 0 not at all, 0.6 to 0.8 the most natural, 1 as it was made.",
+    ),
+    click.option(
+        "--style",
+        "styles",
+        multiple=True,
+        metavar="FILE[:STRENGTH]",
+        help="Draw in the style of this file; several are mixed, in equal parts unless they have strengths.",
+    ),
+)
+
+
+def style_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that draws in a style; :func:`chosen_generator` reads them."""
+    for option in _style_options:
+        command = option(command)
+    return command
+
+
 def chosen_generator(options: dict[str, Any]) -> Generator:
-    """The generator of ``--generator``, on ``--device``."""
+    """The generator of ``--generator``, on ``--device``, adapted by ``--style``.
+
+    Raises:
+        InvalidFile: a style's file cannot be read.
+        IncompatibleLatent: a style belongs to another generator.
+    """
     from facelatent.stylegan_ops import DEFAULT_GENERATOR, load_generator
 
-    return load_generator(options["generator_name"] or DEFAULT_GENERATOR, options["device"])
+    chosen = _chosen_style(options)
+    generator = load_generator(options["generator_name"] or DEFAULT_GENERATOR, options["device"])
+    return generator if chosen is None else chosen[0].applied(generator, chosen[1])
+
+
+def style_record(options: dict[str, Any]) -> dict[str, Any]:
+    """What ``--json`` records of the style: nothing where there is none."""
+    if not options["styles"]:
+        return {}
+    return {"styles": list(options["styles"]), "style_strength": options["style_strength"]}
+
+
+def _chosen_style(options: dict[str, Any]) -> tuple[Style, float] | None:
+    """The style, or mixture, of ``--style`` and its strength; None if there is none."""
+    if not options.get("styles"):
+        if options.get("style_strength", 1.0) != 1.0:
+            raise click.UsageError("--style-strength is for --style")
+        return None
+    from facelatent.domain_adapt import Style, mix
+
+    named = [_style_and_strength(text) for text in options["styles"]]
+    given = [strength for _, strength in named if strength is not None]
+    if 0 < len(given) < len(named):
+        raise click.UsageError("give every --style a strength (FILE:STRENGTH), or none")
+    strengths = given or [1 / len(named)] * len(named)
+    styles = [Style.load(path) for path, _ in named]
+    if len(styles) == 1:
+        return styles[0], strengths[0] * options["style_strength"]
+    return mix(list(zip(styles, strengths, strict=True))), options["style_strength"]
+
+
+def _style_and_strength(text: str) -> tuple[Path, float | None]:
+    """File and strength of ``--style FILE[:STRENGTH]``; a file's own name may have a colon."""
+    file, _, number = text.rpartition(":")
+    try:
+        strength = float(number)
+    except ValueError:
+        return Path(text), None
+    if not file or Path(text).exists():
+        return Path(text), None
+    if not -2 <= strength <= 2:
+        raise click.UsageError(f"a style's strength is between -2 and 2, not {number}")
+    return Path(file), strength
 
 
 def chosen_recipe(options: dict[str, Any]) -> Recipe | None:
@@ -142,3 +215,17 @@ def on_terminal() -> bool:
 def is_number(text: str) -> bool:
     """Whether a text is a seed: ASCII digits, below 2**63."""
     return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63
+
+
+def chosen_seeds(text: str) -> list[int]:
+    """The seeds of ``--seed``: 3, 1-16 or 1,5,9."""
+    parts = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not is_number(first) or (dash and not is_number(last)):
+            raise click.UsageError(f"--seed takes 3, 1-16 or 1,5,9 (each below 2**63), not {text!r}")
+        parts.append((int(first), int(last or first)))
+    count = sum(max(last - first + 1, 0) for first, last in parts)
+    if not 1 <= count <= 10_000:
+        raise click.UsageError(f"--seed {text!r} names {count} faces; between 1 and 10,000 are drawn")
+    return [number for first, last in parts for number in range(first, last + 1)]

@@ -1,4 +1,4 @@
-"""The commands about photos: ``invert``, ``edit`` and ``animate``; ``cli.py`` adds them to its own."""
+"""The commands about photos: ``invert``, ``render``, ``edit`` and ``animate``; ``cli.py`` adds them to its own."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -23,6 +23,8 @@ from facelatent.cli_common import (
     on_terminal,
     recipe_options,
     resolution_range,
+    style_options,
+    style_record,
     write_json,
 )
 from facelatent.errors import FacelatentError
@@ -50,7 +52,7 @@ _photo_of_latent = click.option(
 
 def add_to(group: click.Group) -> None:
     """Add this module's commands to ``group``."""
-    for command in (invert, edit, animate):
+    for command in (invert, render, edit, animate):
         group.add_command(command)
 
 
@@ -220,6 +222,7 @@ _attributes = click.option(
     type=click.Path(path_type=Path),
     help="With --paste, also write where the photo was changed, as a picture.",
 )
+@style_options
 @_face_options
 def edit(
     sources: tuple[Path, ...],
@@ -253,6 +256,7 @@ def edit(
       facelatent edit me.jpg --to age=40 --hold gender,yaw -o forty.png
       facelatent edit me.jpg --attr smile --alpha 2 --region lower-face
       facelatent edit me.jpg --boundary pose.pt --alpha -1
+      facelatent edit me.jpg --attr smile --alpha 2 --style mona.safetensors --style-strength 0.8
     """
     if not attributes and not targets:
         raise click.UsageError("say what to change: --attr NAME, --boundary FILE or --to NAME=SCORE")
@@ -272,19 +276,73 @@ def edit(
         goals = [(one, value) for one, (_, value) in zip(found, wanted, strict=True)]
         return _EditPlan(edits, goals, region, size, compare, paste, photo, mask)
 
-    if _many(sources, out):
-        if out is None:
-            raise click.UsageError("for many sources, -o names the folder of the results")
-        if mask is not None:
-            raise click.UsageError("--mask is for one photo")
-        _edit_all(sources, Path(out), paste, planned, options)
-    else:
-        _edit_one(sources[0], Path(out) if out else None, paste, photo, mask, planned, options)
+    if mask is not None and _many(sources, out):
+        raise click.UsageError("--mask is for one photo")
+    _draw_all(sources, out, "-edited", paste, photo, mask, planned, options)
+
+
+@click.command()
+@_sources
+@click.option(
+    "-o", "--out", help="Picture; for many sources, a folder.  [default: SOURCE-drawn.png, with --paste as the photo]"
+)
+@click.option("--size", type=click.IntRange(16, 4096), help="Side in pixels.  [default: the generator's]")
+@click.option("--compare", is_flag=True, help="Write the picture without and with the style side by side.")
+@_paste
+@_photo_of_latent
+@style_options
+@_face_options
+def render(
+    sources: tuple[Path, ...],
+    out: str | None,
+    size: int | None,
+    compare: bool,
+    paste: bool,
+    photo: Path | None,
+    **options: Any,
+) -> None:
+    """Draw the face of a latent or photo as it is, or in a style.
+
+    A photo is inverted first, once; its latent is kept beside it. How a style is made: docs/styles.md.
+
+    \b
+    Examples:
+      facelatent render me.latent.safetensors --style mona.safetensors
+      facelatent render me.jpg --style mona.safetensors --style-strength 0.7 --compare -o both.png
+      facelatent render me.jpg --style mona.safetensors:0.6 --style ink.safetensors:0.4 -o mixed.png
+      facelatent render photos/ --style mona.safetensors -o painted/
+    """
+    _check_paste(paste, photo)
+    if paste and (size or compare):
+        raise click.UsageError("--paste keeps the photo's size and writes one picture: leave out --size and --compare")
+    if compare and not options["styles"]:
+        raise click.UsageError("--compare is for --style: without one there is nothing to compare")
+    plan = _EditPlan([], [], None, size, compare, paste, photo, None)
+    _draw_all(sources, out, "-drawn", paste, photo, None, lambda generator: plan, options)
+
+
+def _draw_all(
+    sources: tuple[Path, ...],
+    out: str | None,
+    ending: str,
+    paste: bool,
+    photo: Path | None,
+    mask: Path | None,
+    planned: Callable[[Generator], _EditPlan],
+    options: dict[str, Any],
+) -> None:
+    """Draw one face, or those of many files; ``ending`` is that of one picture's default name."""
+    if not _many(sources, out):
+        return _edit_one(sources[0], Path(out) if out else None, ending, paste, photo, mask, planned, options)
+    if out is None:
+        raise click.UsageError("for many sources, -o names the folder of the results")
+    return _edit_all(sources, Path(out), paste, planned, options)
 
 
 def _edit_one(
     source: Path,
     out: Path | None,
+    ending: str,
     paste: bool,
     photo: Path | None,
     mask: Path | None,
@@ -293,7 +351,7 @@ def _edit_one(
 ) -> None:
     from facelatent.images import picture_format
 
-    target = out or _default_out(source, "-edited" + (_picture_suffix(photo or source) if paste else ".png"))
+    target = out or _default_out(source, ending + (_picture_suffix(photo or source) if paste else ".png"))
     check_outputs(source, target, mask, options["json_file"])
     if photo is not None:
         check_outputs(photo, target, mask)
@@ -348,14 +406,16 @@ def _write_edited(
     latent = _latent(source, generator, options, progress)
     plan = replace(plan, edits=_with_goals(source, latent, generator, plan))
     record = {"picture": str(target), "edits": _described(plan.edits), "metrics": latent.metrics}
+    record |= style_record(options)
     if plan.region is not None:
         record["region"] = plan.region
     if plan.paste:
         return {**record, **_write_pasted(source, target, latent, generator, plan)}
     edited = draw_edits(latent, generator, plan.edits, plan.size, plan.region)
     if plan.compare:
-        label = ", ".join(f"{one.boundary.attribute} {one.alpha:+g}" for one in plan.edits)
-        unedited = draw(latent.generator_for(generator), latent.ws, plan.size)[0]
+        label = ", ".join(f"{one.boundary.attribute} {one.alpha:+g}" for one in plan.edits) or "in the style"
+        before = generator if plan.edits else generator.source
+        unedited = draw(latent.generator_for(before), latent.ws, plan.size)[0]
         edited = strip([unedited, edited], ["inverted", label], plan.size or 512)
     save_image(edited, target)
     return record
@@ -405,6 +465,7 @@ def _write_pasted(source: Path, target: Path, latent: Latent, generator: Generat
 @click.option("-o", "--out", type=click.Path(path_type=Path), help=".gif, .webp or .mp4.  [default: SOURCE-ATTR.gif]")
 @_paste
 @_photo_of_latent
+@style_options
 @_face_options
 def animate(
     source: Path,
@@ -428,6 +489,7 @@ def animate(
       facelatent animate me.jpg --attr smile --paste --size 1024 -o portrait.webp
       facelatent animate me.latent.safetensors --attr yaw --attr smile --from -2 --to 2 -o turn.webp
       facelatent animate me.jpg --boundary pose.pt --from -1 --to 1
+      facelatent animate me.jpg --attr smile --style mona.safetensors -o mona.gif
     """
     if not attributes:
         raise click.UsageError("say what to change: --attr NAME or --boundary FILE")
@@ -460,7 +522,8 @@ def animate(
     click.echo(f"wrote {target} ({len(drawn)} frames, {target.stat().st_size / 1e6:.1f} MB)")
     write_json(
         options["json_file"],
-        {"animation": str(target), "frames": len(drawn), "from": _described(begin), "to": _described(finish)},
+        {"animation": str(target), "frames": len(drawn), "from": _described(begin), "to": _described(finish)}
+        | style_record(options),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facelatent.errors import IncompatibleLatent
 from facelatent.stylegan_ops import Generator
@@ -78,31 +79,55 @@ class GeneratorDelta:
 
     def check(self, generator: Generator) -> None:
         """Raise IncompatibleLatent unless these differences belong to ``generator``."""
-        weights = generator.state_dict()
+        source = generator.source
+        weights = source.state_dict()
         fits = all(name in weights and weights[name].shape == value.shape for name, value in self.tensors.items())
-        if not fits or self.fingerprint != generator.fingerprint:
+        if not fits or self.fingerprint != source.fingerprint:
             raise IncompatibleLatent(
-                f"this tuning belongs to a generator with fingerprint {self.fingerprint}, not to {generator.name} "
-                f"({generator.fingerprint}); pass the generator that it was made with, or invert again"
+                f"this tuning belongs to a generator with fingerprint {self.fingerprint}, not to {source.name} "
+                f"({source.fingerprint}); pass the generator that it was made with, or invert again"
             )
 
     def applied(self, generator: Generator) -> Generator:
         """A tuned copy of ``generator``, which stays as it is; weights that are not tuned are shared by both.
 
+        Args:
+            generator: the one that was tuned, or one that a style was applied to: the differences add.
+
         Raises:
             IncompatibleLatent: these differences belong to another generator.
         """
         self.check(generator)
-        tuned = copy_sharing(generator, set(self.tensors))
-        weights = tuned.state_dict()
-        with torch.no_grad():
-            for name, value in self.tensors.items():
-                weights[name].add_(unit(name, weights[name]) * value.to(weights[name]))
-        return tuned
+        weights = generator.source.state_dict()
+
+        def difference(name: str) -> Tensor:
+            weight = weights[name]
+            return unit(name, weight) * self.tensors[name].to(weight)
+
+        return changed(generator, set(self.tensors), difference)
+
+
+def changed(generator: Generator, names: set[str], difference: Callable[[str], Tensor]) -> Generator:
+    """A copy of ``generator`` with differences added to some of its weights; it keeps to ``generator``'s codes.
+
+    Args:
+        generator: stays as it is.
+        names: of the weights that differ, in ``state_dict()``; all others are shared by both.
+        difference: gives what is added to a weight, by its name.
+    """
+    copied = copy_sharing(generator, names)
+    weights = copied.state_dict()
+    with torch.no_grad():
+        for name in names:
+            weights[name].add_(difference(name).to(weights[name]))
+    copied.made_from(generator)
+    return copied
 
 
 def copy_sharing(generator: Generator, own: set[str]) -> Generator:
     """A copy of ``generator`` with weights of its own called ``own``; the others are the same tensors."""
     named = [*generator.named_parameters(), *generator.named_buffers()]
-    shared = {id(tensor): tensor for name, tensor in named if name not in own}
+    shared: dict[int, nn.Module | Tensor] = {id(tensor): tensor for name, tensor in named if name not in own}
+    if generator.source is not generator:
+        shared[id(generator.source)] = generator.source
     return copy.deepcopy(generator, shared)

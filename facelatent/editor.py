@@ -256,6 +256,7 @@ def kept_latent(
         UnreadableImage: the photo's file is missing, empty or too large; it is not decoded.
     """
     check_file(photo)
+    generator = generator.source
     try:
         latent = Latent.load(path)
     except InvalidFile:
@@ -306,6 +307,8 @@ def paste_edit(
 ) -> Pasted:
     """The photo with its face edited; without ``edits``, with the reconstruction in the face's place.
 
+    A style is an edit: of an adapted ``generator`` the source's picture is the unedited one.
+
     Args:
         photo: the photo of the latent, upright, in any mode.
         latent: the face.
@@ -317,8 +320,8 @@ def paste_edit(
         FacelatentError: the latent has no place in a photo.
     """
     quad, whole = crop_place(latent, photo.size)
-    plain = draw(latent.generator_for(generator), latent.ws)[0]
-    if edits:
+    plain = draw(latent.generator_for(generator.source), latent.ws)[0]
+    if edits or generator is not generator.source:
         original = quad_crop(photo, quad, plain.width)
         edited = draw_edits(latent, generator, edits, region=region)
         mask = paste_mask([edited], plain, original, whole)
@@ -334,7 +337,7 @@ def paste_frames(
 ) -> list[Image.Image]:
     """The photo with each frame of an animation of its face, all under one mask, so that nothing jumps."""
     quad, whole = crop_place(latent, photo.size)
-    plain = draw(latent.generator_for(generator), latent.ws, frames[0].width)[0]
+    plain = draw(latent.generator_for(generator.source), latent.ws, frames[0].width)[0]
     original = quad_crop(photo, quad, plain.width)
     distinct = list({id(frame): frame for frame in frames}.values())
     # The mask covers what any frame changes; neighbours hardly differ.

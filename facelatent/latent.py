@@ -84,11 +84,12 @@ class Latent:
             raise InvalidFile(f"{path} is not a latent that this facelatent can read ({error})") from error
 
     def check(self, generator: Generator) -> None:
-        """Raise IncompatibleLatent unless these codes belong to ``generator``."""
-        if self.fingerprint != generator.fingerprint or self.ws.shape[1] != generator.num_ws:
+        """Raise IncompatibleLatent unless these codes belong to ``generator``, or to what it was adapted from."""
+        source = generator.source
+        if self.fingerprint != source.fingerprint or self.ws.shape[1] != source.num_ws:
             raise IncompatibleLatent(
                 f"this latent belongs to generator {self.generator} ({self.fingerprint}), "
-                f"not to {generator.name} ({generator.fingerprint}); pass --generator {self.generator} or invert again"
+                f"not to {source.name} ({source.fingerprint}); pass --generator {self.generator} or invert again"
             )
 
     def generator_for(self, generator: Generator) -> Generator:

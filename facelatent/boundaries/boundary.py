@@ -148,7 +148,11 @@ class Boundary:
             raise InvalidFile(f"{path} is not a boundary that this facelatent can read ({error})") from error
 
     def check(self, generator: Generator) -> None:
-        """Raise IncompatibleLatent unless this boundary was fitted in the W space of ``generator``, or in its S."""
+        """Raise IncompatibleLatent unless this boundary was fitted in the W space of ``generator``, or in its S.
+
+        An adapted generator has those of its source.
+        """
+        generator = generator.source
         if self.styles and self.fingerprint != generator.fingerprint:
             raise IncompatibleLatent(
                 f"the boundary {self.attribute!r} changes channels of the generator {self.generator} "

@@ -165,7 +165,8 @@ def _adopted(boundary: Boundary, generator: Generator) -> Boundary:
             f"the direction {boundary.attribute!r} has {len(boundary.normal)} numbers and a w of {generator.name} "
             f"{generator.w_dim}"
         )
+    source = generator.source
     std = generator.std_along(boundary.normal) if boundary.std == 1 else boundary.std
     steps = None if boundary.steps is None else boundary.steps * std
-    own = replace(boundary, std=std, steps=steps, generator=generator.name, fingerprint=generator.fingerprint)
+    own = replace(boundary, std=std, steps=steps, generator=source.name, fingerprint=source.fingerprint)
     return own.fitted_to(generator)

@@ -132,7 +132,8 @@ def invert(
 
     Args:
         image: a photo, or an aligned crop.
-        generator: draws the reconstruction; it is not changed.
+        generator: draws the reconstruction; it is not changed. For an adapted one the photo is inverted with its
+            source, which shares its codes.
         method: one of :data:`METHODS`; see :class:`Recipe` for the default.
         aligned: ``image`` is an FFHQ-aligned crop already: do not look for a face.
         face: which face, 1 = best-scored; None takes the best.
@@ -171,6 +172,7 @@ def invert_with(
 ) -> Latent:
     """:func:`invert` by a :class:`Recipe`."""
     began = time.monotonic()
+    generator = generator.source  # a photo is none of an adapted generator's pictures
     recipe = recipe.settled(generator)
     check_recipe(recipe, generator)
     if aligned and image.width != image.height:

@@ -58,6 +58,7 @@ class Generator(nn.Module):
         self.w_dim = w_dim
         self.label_dim = 0
         self.backend: Backend | None = None
+        self._source: tuple[Generator, ...] = ()  # in a tuple, lest nn.Module make its weights part of this one's
         self.register_buffer("w_avg", torch.zeros(w_dim))
         self.register_buffer("w_std", torch.ones(w_dim))
         # On the CPU by name: torch.eye on the meta device, where loaders build networks, imports a second of compilers.
@@ -73,6 +74,19 @@ class Generator(nn.Module):
     def device(self) -> torch.device:
         """Where the weights live."""
         return self.w_avg.device
+
+    @property
+    def source(self) -> Generator:
+        """The generator whose codes this one draws: what it was adapted or tuned from; most are their own source.
+
+        Photos are inverted with it, and latents, boundaries and encoders that are its work here, too: W+ and the
+        channels of S mean the same in both.
+        """
+        return self._source[0] if self._source else self
+
+    def made_from(self, generator: Generator) -> None:
+        """Let :attr:`source` be that of ``generator``, of which this one is a copy with other convolutions."""
+        self._source = (generator.source,)
 
     @property
     def fingerprint(self) -> str:
