@@ -154,8 +154,8 @@ class Descent:
             self.step, self.history = int(metadata["step"]), [float(loss) for loss in metadata["history"]]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InvalidFile(f"{path} is damaged ({error}); delete it to begin anew") from error
-        prefix = "terms."
-        self.terms.restore({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        of_terms = {key: value for key, value in tensors.items() if key.startswith("terms.")}
+        self.terms.restore({key.removeprefix("terms."): value for key, value in of_terms.items()})
 
     def _diverged(self, what: str) -> FacelatentError:
         return FacelatentError(f"{what} is no longer finite at step {self.step + 1}; use a lower --rate")

@@ -28,7 +28,8 @@ def directional_loss(source: Tensor, adapted: Tensor, direction: Tensor) -> Tens
     """
     moved = adapted - source
     moved = moved / moved.norm(dim=-1, keepdim=True).clamp_min(_LEAST_LENGTH)
-    return 1 - (moved * F.normalize(direction, dim=-1)).sum(-1).mean()
+    loss: Tensor = 1 - (moved * F.normalize(direction, dim=-1)).sum(-1).mean()
+    return loss
 
 
 def relaxed_transport(cost: Tensor) -> Tensor:

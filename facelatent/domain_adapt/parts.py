@@ -101,14 +101,15 @@ def _clusters(values: np.ndarray, count: int) -> np.ndarray:
         return np.zeros((0, values.shape[1]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer kinds of colour than clusters
-        centres, _ = kmeans2(values, count, minit="++", rng=np.random.default_rng(0))
+        centres: np.ndarray = kmeans2(values, count, minit="++", rng=np.random.default_rng(0))[0]
     return centres
 
 
 def _unlike(ground: np.ndarray, hair: np.ndarray) -> np.ndarray:
     """Centres of ground that are not of hair's colour; all of them if there were none."""
     distance = np.linalg.norm(ground[:, None, :3] - hair[None, :, :3], axis=-1).min(1, initial=np.inf)
-    return ground[distance > _ALIKE] if (distance > _ALIKE).any() else ground
+    kept: np.ndarray = ground[distance > _ALIKE] if (distance > _ALIKE).any() else ground
+    return kept
 
 
 def _larger(points: Points) -> Points:
@@ -125,7 +126,8 @@ def _soft(masks: np.ndarray) -> Tensor:
 def _ellipse() -> np.ndarray:
     across, down, width, height = _ELLIPSE
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
-    return (((x - across) / width) ** 2 + ((y - down) / height) ** 2 <= 1).astype(np.float64)
+    inside: np.ndarray = ((x - across) / width) ** 2 + ((y - down) / height) ** 2 <= 1
+    return inside.astype(np.float64)
 
 
 def _painted(polygons: list[Points]) -> np.ndarray:

@@ -20,7 +20,7 @@ def smaller(images: Tensor, side: int) -> Tensor:
 
 
 def resized(images: Tensor, side: int) -> Tensor:
-    """Pictures [n, 3, H, H] at ``side`` px: averaged down, or interpolated up."""
+    """Pictures [n, c, H, H] at ``side`` px: averaged down, or interpolated up."""
     if images.shape[-1] < side:
         return F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
     return smaller(images, side)

@@ -81,7 +81,7 @@ def _folded(generator: Generator, name: str, weight: Tensor) -> float:
         return 1.0
     fan_in = weight[0].numel()
     separable = weight.ndim == 4 and weight.shape[-1] == 1 and not _is_colour(name)
-    return (fan_in * (9 if separable else 1)) ** -0.5
+    return float((fan_in * (9 if separable else 1)) ** -0.5)
 
 
 def _is_colour(name: str) -> bool:

@@ -1,7 +1,7 @@
 """The terms that suit VGG16: style by transport and statistics, a person by structure, and no grain.
 
-A direction between means of VGG features, DIFA's first loss, holds colours where the source has them: it is CLIP's. What
-carries style here is relaxed optimal transport of hypercolumns (Kolkin et al., STROTSS, 2019) and sliced transport of
+A direction between means of VGG features, DIFA's first loss, holds colours where the source has them: it is CLIP's.
+What carries style here is relaxed optimal transport of hypercolumns (Kolkin et al., STROTSS, 2019) and sliced transport of
 colours, part by part; what keeps people apart is the self-similarity of their features and their own edges.
 """
 
@@ -33,6 +33,10 @@ _COLOURS = 64
 _LIGHT, _HIGH_PASS = 256, 6
 #: Gradients, in [-1, 1] a pixel, below which a place is flat, and above which it is an edge.
 _FLAT, _EDGE = 0.03, 0.08
+#: Scales of detail, from the full picture's.
+_DETAIL_SCALES = 3
+#: Least share of the skin's chroma that even white has: paint is tinted.
+_TINT = 0.2
 #: The parts whose colours are transported; eyes and mouth have their own.
 _COLOURED = PARTS[:3]
 #: Share of a picture that a part needs, in it and in the reference, to be compared.
@@ -52,7 +56,8 @@ class VggWeights:
         flatness: gradients above the source picture's where that is flat.
         edges: gradients below the source picture's where that has strong edges.
         lattice: what repeats every four pixels.
-        haar: the finest details, against the source picture's.
+        detail: the finest luminance, against the source picture's.
+        features: colours of eyes and mouth, which keep their relation to the skin's.
     """
 
     style: float = 2.5
@@ -63,7 +68,8 @@ class VggWeights:
     flatness: float = 15.0
     edges: float = 15.0
     lattice: float = 30.0
-    haar: float = 0.5
+    detail: float = 0.5
+    features: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class _Wanted:
         places: [places, 2] where each is.
         parts: [places, parts].
         colours: by part [directions, quantiles]; None where a reference has none of it.
+        chroma: [2] UV of the references' skin.
         means: of each stage's channels.
         deviations: likewise.
     """
@@ -83,6 +90,7 @@ class _Wanted:
     places: Tensor
     parts: Tensor
     colours: list[Tensor | None]
+    chroma: Tensor
     means: list[Tensor]
     deviations: list[Tensor]
 
@@ -144,11 +152,10 @@ class VggTerms:
             "flatness": lambda: _flatness(images, source),
             "edges": lambda: _edges(images, source),
             "lattice": lambda: _lattice(images, source),
-            "haar": lambda: _haar(images, source),
+            "detail": lambda: _detail(images, source),
+            "features": lambda: self._features(images, source, parts),
         }
-        return {
-            name: weight * terms[name]() for name, weight in asdict(weights).items() if weight
-        }
+        return {name: weight * terms[name]() for name, weight in asdict(weights).items() if weight}
 
     def state(self) -> dict[str, Tensor]:
         """Nothing: each step is made of the pool."""
@@ -175,6 +182,7 @@ class VggTerms:
             places.repeat(len(references), 1),
             torch.cat(parts),
             colours,
+            torch.stack([_skin_chroma(reference.image[0], reference.parts) for reference in references]).mean(0),
             [stage.mean((0, 2, 3)) for stage in together],
             [stage.std((0, 2, 3)) for stage in together],
         )
@@ -194,6 +202,25 @@ class VggTerms:
                 if wanted is not None and mask.mean() > _LEAST_PART:
                     found = pictures.colour_quantiles(image.flatten(1), _at(mask, image).flatten())
                     total = total + mask.mean() * (found - wanted).abs().mean()
+        return total / len(images)
+
+    def _features(self, images: Tensor, source: Tensor, parts: Tensor) -> Tensor:
+        """Teeth and eyes stay as much paler than the skin as they were; lips as much redder."""
+        total = images.new_zeros(())
+        small, kept = pictures.smaller(images, _LIGHT), pictures.smaller(source, _LIGHT)
+        wanted = self._wanted.chroma
+        across = torch.stack([-wanted[1], wanted[0]]) / wanted.norm().clamp_min(1e-4)
+        for image, before, masks in zip(small, kept, parts, strict=True):
+            mask = _at(masks[PARTS.index("features")], image)
+            skin = _skin_chroma(before, masks)
+            length = skin.norm().clamp_min(1e-2)
+            chroma = pictures.yuv(before[None])[0, 1:]
+            along = torch.einsum("c,chw->hw", skin / length, chroma) / length
+            beside = torch.einsum("c,chw->hw", torch.stack([-skin[1], skin[0]]) / length, chroma)
+            along = _TINT + (1 - _TINT) * along.clamp(0, 1.5)
+            target = along * wanted[:, None, None] + beside * across[:, None, None]
+            unlike = (pictures.yuv(image[None])[0, 1:] - target).abs().mean(0)
+            total = total + (mask * unlike).sum() / mask.sum().clamp_min(1.0)
         return total / len(images)
 
     def _statistics(self, maps: list[Tensor]) -> Tensor:
@@ -223,10 +250,8 @@ def _grid_parts(parts: Tensor) -> Tensor:
 
 
 def _at(mask: Tensor, image: Tensor) -> Tensor:
-    """A mask [64, 64] at the size of an image [3, h, w]."""
-    if mask.shape == image.shape[1:]:
-        return mask
-    return F.interpolate(mask[None, None], image.shape[1:], mode="area")[0, 0]
+    """A mask [64, 64] at the size of an image [c, h, h]."""
+    return pictures.resized(mask[None, None], image.shape[-1])[0, 0]
 
 
 def _part_colours(pairs: list[tuple[Tensor, Tensor]]) -> Tensor | None:
@@ -236,6 +261,15 @@ def _part_colours(pairs: list[tuple[Tensor, Tensor]]) -> Tensor | None:
         return None
     colours = torch.cat([image.flatten(1) for image, _ in small], 1)
     return pictures.colour_quantiles(colours, torch.cat([_at(mask, image).flatten() for image, mask in small]))
+
+
+def _skin_chroma(image: Tensor, parts: Tensor) -> Tensor:
+    """Mean UV [2] of the skin of an image [3, H, H] with masks [4, 64, 64]."""
+    mask = parts[PARTS.index("skin")]
+    chroma = pictures.yuv(pictures.smaller(image[None], _COLOURS))[0, 1:]
+    mask = _at(mask, chroma)
+    found: Tensor = (mask * chroma).sum((1, 2)) / mask.sum().clamp_min(1e-4)
+    return found
 
 
 def _structure(maps: list[Tensor], source_maps: list[Tensor]) -> Tensor:
@@ -250,7 +284,8 @@ def _structure(maps: list[Tensor], source_maps: list[Tensor]) -> Tensor:
 def _similarities(found: Tensor) -> Tensor:
     """Cosines [n, k, k] among the places of a map, on a grid of 16."""
     columns = F.normalize(F.adaptive_avg_pool2d(found, _GRID // 2).flatten(2), dim=1)
-    return columns.transpose(1, 2) @ columns
+    similar: Tensor = columns.transpose(1, 2) @ columns
+    return similar
 
 
 def _luminance(images: Tensor, source: Tensor) -> Tensor:
@@ -283,6 +318,12 @@ def _lattice(images: Tensor, source: Tensor) -> Tensor:
     return (found - kept).abs().mean()
 
 
-def _haar(images: Tensor, source: Tensor) -> Tensor:
-    found, kept = (pictures.haar_details(one) for one in (images, source))
-    return (found - kept).abs().mean() / kept.abs().mean().clamp_min(1e-4)
+def _detail(images: Tensor, source: Tensor) -> Tensor:
+    """How much of the source's finest luminance is lost or wrong, at the three finest scales; 1 where none is left."""
+    total = images.new_zeros(())
+    found, kept = pictures.luminance(images), pictures.luminance(source)
+    for _ in range(_DETAIL_SCALES):
+        now, before = pictures.haar_details(found), pictures.haar_details(kept)
+        total = total + (now - before).abs().mean() / before.abs().mean().clamp_min(1e-4)
+        found, kept = F.avg_pool2d(found, 2), F.avg_pool2d(kept, 2)
+    return total / _DETAIL_SCALES
