@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,17 +54,33 @@ def convert(file: Path, out: Path, to: Target, overwrite: bool) -> None:
 @_file
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(file: Path, as_json: bool) -> None:
-    """Say what the checkpoint FILE is, without running its code.
+    """Say what FILE is, without running its code: a checkpoint, or a style, encoder, latent or boundary of ours.
 
     \b
-    Example:
+    Examples:
       facelatent inspect psp_ffhq_encode.pt
+      facelatent inspect mona.safetensors
     """
+    from facelatent.own_files import describe_file
     from facelatent.stylegan_ops.checkpoints import inspect_checkpoint
 
+    if (own := describe_file(file)) is not None:
+        click.echo(json.dumps(own, indent=2) if as_json else _own_description(own))
+        return
     found = inspect_checkpoint(file)
     record = {**dataclasses.asdict(found), "encoder": _encoder(found)}
     click.echo(json.dumps(record, indent=2) if as_json else _description(found))
+
+
+def _own_description(own: dict[str, Any]) -> str:
+    """Aligned lines; what is nested goes one level in."""
+    lines = []
+    for name, value in own.items():
+        if not isinstance(value, dict):
+            lines.append(f"{name + ':':13}{value}")
+        elif value:
+            lines += [f"{name}:", *(f"  {key}: {json.dumps(inner)}" for key, inner in value.items())]
+    return "\n".join(lines)
 
 
 def _encoder(found: Inspection) -> str | None:

@@ -94,14 +94,28 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
     Raises:
         InvalidFile: the file is missing or is not such a file.
     """
+    with _opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, _metadata(file)  # noqa: SIM118 (not a dict)
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """The metadata alone of such a file; errors as :func:`load_tensors`."""
+    with _opened(path) as file:
+        return _metadata(file)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
         raise InvalidFile(f"{path} does not exist or is not a file")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidFile(f"{path} is not a facelatent safetensors file ({error})") from error
-    return tensors, metadata
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}

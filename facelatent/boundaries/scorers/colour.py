@@ -8,6 +8,7 @@ import numpy as np
 
 from facelatent.boundaries.scorers.geometry import face_axes
 from facelatent.boundaries.scorers.interface import FaceScorer
+from facelatent.colours import lab
 from facelatent.faces import Face
 
 Points = Sequence[tuple[float, float]]
@@ -77,19 +78,6 @@ def colours(pixels: np.ndarray, landmarks: np.ndarray) -> dict[str, float]:
         "exposure": float(lab(pixels[::4, ::4].reshape(-1, 3))[:, 0].mean()),
         "background_lightness": float(np.mean([corner[0] for corner in corners])),
     }
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* (D65) of sRGB [..., 3], 0 to 255: IEC 61966-2-1 and CIE 15."""
-    share = np.asarray(rgb, np.float64) / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ _TO_XYZ.T / _TO_XYZ.sum(1)  # the white of sRGB is D65
-    root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = root[..., 0], root[..., 1], root[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
-
-
-_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
 def _unlike(patches: np.ndarray, skin: np.ndarray) -> np.ndarray:
