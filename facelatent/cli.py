@@ -77,7 +77,7 @@ def main(debug: bool) -> None:
       facelatent animate photo.jpg --attr yaw --from -2 --to 2 -o turning.gif
       facelatent demo
     """
-    for name in ("facelatent.assets", "facelatent.boundaries", "facelatent.cuda_kernels"):
+    for name in ("facelatent.assets", "facelatent.boundaries", "facelatent.cuda_kernels", "facelatent.domain_adapt"):
         log = logging.getLogger(name)
         log.setLevel(logging.INFO)
         log.addHandler(_announcements)

@@ -12,7 +12,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from facelatent.boundaries.regions import REGIONS, hull
-from facelatent.boundaries.scorers.colour import lab
+from facelatent.colours import lab
 
 #: Names of the parts, in their order.
 PARTS = ("skin", "hair", "ground", "features")
