@@ -60,9 +60,7 @@ def measure(
     generator: Generator, art: Path, name: str, settings: AdaptSettings, clips: list[ClipGuidance], people: int
 ) -> dict[str, object]:
     style = adapt(generator, prepare_reference(open_image(art)), settings, clips or None, name=name)
-    codes = {
-        str(seed): generator.broadcast(generator.sample_w(seed, 0.7)).contiguous() for seed in PEOPLE[:people]
-    }
+    codes = {str(seed): generator.broadcast(generator.sample_w(seed, 0.7)).contiguous() for seed in PEOPLE[:people]}
     chosen = AdaptationSettings(strengths=(1.0,))
     found = evaluate_adaptation(generator, style, reference_picture(art)[0], codes, chosen)
     save_image(found.sheet, RESULTS / f"adaptation-{name.replace(' ', '-')}.jpg")

@@ -151,7 +151,7 @@ def _settings(options: dict[str, Any]) -> AdaptSettings:
             if options[name]:
                 raise click.UsageError(f"{option} belongs to --clip")
         if options["texts"]:
-            raise FacelatentError("--text needs CLIP, whose weights are yours to bring: add --clip FILE or --clip openai")
+            raise FacelatentError("--text needs CLIP, whose weights you bring: add --clip FILE or --clip openai")
     settings = CLIP if options["clips"] else VGG
     if options["faithful"]:
         settings = replace(settings, clip=FAITHFUL)

@@ -44,7 +44,8 @@ def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path) -> None
     guidance = ClipGuidance(path, model)
     images = pictures().requires_grad_(True)
     found = guidance(images)
-    mean, std = (torch.tensor(getattr(open_clip, name)).view(3, 1, 1) for name in ("OPENAI_DATASET_MEAN", "OPENAI_DATASET_STD"))
+    constants = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in constants)
     with torch.no_grad():
         own = network.encode_image(((images + 1) / 2 - mean) / std, normalize=True)
     assert (found.embedding - own).abs().max() <= 1e-5

@@ -41,7 +41,6 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
-
 def test_it_descends_and_leaves_the_source_alone(tiny_generator: MobileStyleGAN, guidance: VggGuidance) -> None:
     before = {name: value.clone() for name, value in tiny_generator.state_dict().items()}
     style = adapt(tiny_generator, reference(), replace(FEW, steps=16, rate=3e-3, patience=None), guidance)
@@ -122,7 +121,7 @@ def test_a_gradient_that_is_not_a_number(
     monkeypatch.setattr(
         VggTerms, "losses", lambda self, batch, images, step: {"root": (images - images.detach()).abs().sum().sqrt()}
     )
-    with pytest.raises(FacelatentError, match="the gradient of .* is no longer finite at step 1"):
+    with pytest.raises(FacelatentError, match=r"the gradient of .* is no longer finite at step 1"):
         adapt(tiny_generator, reference(), FEW, guidance)
 
 
@@ -162,7 +161,8 @@ def test_each_term_can_be_left_out(tiny_generator: MobileStyleGAN, guidance: Vgg
 
 def test_every_person_of_the_pool_is_seen_once_a_round(tiny_generator: MobileStyleGAN, guidance: VggGuidance) -> None:
     terms = VggTerms(guidance, [reference()], source_pool(tiny_generator, 6, 0.85, 0), 2)
-    first, second = ([number for step in steps for number in terms.batch(step).numbers] for steps in ((0, 1, 2), (3, 4, 5)))
+    rounds = [[terms.batch(step).numbers for step in steps] for steps in ((0, 1, 2), (3, 4, 5))]
+    first, second = ([number for numbers in one for number in numbers] for one in rounds)
     assert sorted(first) == sorted(second) == list(range(6))
     assert first != second
 

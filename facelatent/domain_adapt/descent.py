@@ -95,6 +95,7 @@ class Descent:
                 raise self._diverged(f"the gradient of {name}")
         self._updating = True
         share = 1 - (1 - settings.last_rate) * self.step / settings.steps
+        share *= min(1.0, (self.step + 1) / max(settings.warm_up, 1))
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * share
         self._optimizer.step()

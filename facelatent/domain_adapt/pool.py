@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from facelatent.assets import converted
-from facelatent.domain_adapt.parts import portrait_parts
 from facelatent.domain_adapt.parts import SIDE as PARTS_SIDE
+from facelatent.domain_adapt.parts import portrait_parts
 from facelatent.errors import AssetUnavailable
 from facelatent.faces import find_faces
 from facelatent.images import to_arrays

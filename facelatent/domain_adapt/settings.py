@@ -24,6 +24,7 @@ class AdaptSettings:
         rate: Adam's learning rate of most weights, as the equalised learning rate counts them.
         colour_rate: of what turns features into colours; 0 freezes it.
         betas: of Adam.
+        warm_up: steps in which the rates rise: Adam's first steps move every weight alike.
         last_rate: share of the rates that is left at the end; they fall linearly.
         averaging: share of the average of weights that each step leaves; 0 takes the last weights.
         patience: end when the mean loss of so many steps is not half a per cent below that of as many before; None for
@@ -42,6 +43,7 @@ class AdaptSettings:
     rate: float = 1e-3
     colour_rate: float = 5e-4
     betas: tuple[float, float] = (0.0, 0.99)
+    warm_up: int = 10
     last_rate: float = 0.1
     averaging: float = 0.9
     patience: int | None = 24
@@ -69,6 +71,7 @@ CLIP = AdaptSettings(
     rate=0.0016,
     colour_rate=0.0,
     betas=(0.0, 0.99**0.8),
+    warm_up=0,
     last_rate=1.0,
     averaging=0.0,
     patience=None,

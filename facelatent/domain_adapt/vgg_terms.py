@@ -1,8 +1,8 @@
 """The terms that suit VGG16: style by transport and statistics, a person by structure, and no grain.
 
 A direction between means of VGG features, DIFA's first loss, holds colours where the source has them: it is CLIP's.
-What carries style here is relaxed optimal transport of hypercolumns (Kolkin et al., STROTSS, 2019) and sliced transport of
-colours, part by part; what keeps people apart is the self-similarity of their features and their own edges.
+What carries style here is relaxed optimal transport of hypercolumns (Kolkin et al., STROTSS, 2019) and sliced transport
+of colours, part by part; what keeps people apart is the self-similarity of their features and their own edges.
 """
 
 from __future__ import annotations
@@ -234,7 +234,8 @@ class VggTerms:
 def _places(device: torch.device) -> Tensor:
     """[GRID * GRID, 2] in [0, 1]."""
     steps = (torch.arange(_GRID, device=device) + 0.5) / _GRID
-    return torch.cartesian_prod(steps, steps)
+    places: Tensor = torch.cartesian_prod(steps, steps)
+    return places
 
 
 def _hypercolumns(maps: list[Tensor]) -> Tensor:
