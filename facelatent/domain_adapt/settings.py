@@ -23,6 +23,8 @@ class AdaptSettings:
         scope: which weights change.
         rate: Adam's learning rate of most weights, as the equalised learning rate counts them.
         colour_rate: of what turns features into colours; 0 freezes it.
+        fine_rate: share of the rates that layers of 256 px and more have: what they draw is seldom style, and soon
+            lost.
         betas: of Adam.
         warm_up: steps in which the rates rise: Adam's first steps move every weight alike.
         last_rate: share of the rates that is left at the end; they fall linearly.
@@ -42,6 +44,7 @@ class AdaptSettings:
     scope: Scope = "convolutions"
     rate: float = 1e-3
     colour_rate: float = 5e-4
+    fine_rate: float = 1.0
     betas: tuple[float, float] = (0.0, 0.99)
     warm_up: int = 10
     last_rate: float = 0.1
@@ -70,6 +73,7 @@ CLIP = AdaptSettings(
     scope="published",
     rate=0.0016,
     colour_rate=0.0,
+    fine_rate=1.0,
     betas=(0.0, 0.99**0.8),
     warm_up=0,
     last_rate=1.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,9 @@ from facelatent.stylegan_ops.mobile_network import MobileNetwork
 #: modulations and noise strengths, but not what makes colours.
 Scope = Literal["convolutions", "published"]
 
+#: Side in pixels from which layers draw details.
+FINE = 256
+
 _COLOURS = ("to_img_", "to_rgb.")
 
 
@@ -26,10 +30,12 @@ class Rates:
     Attributes:
         convolutions: of most weights.
         colours: of what turns features into colours; 0 freezes it.
+        fine: what the rate of convolutions is multiplied by at :data:`FINE` px and more.
     """
 
     convolutions: float
     colours: float
+    fine: float = 1.0
 
 
 class Adapted:
@@ -57,6 +63,8 @@ class Adapted:
         found = []
         for name, weight in self.weights.items():
             rate = self._rates.colours if _is_colour(name) else self._rates.convolutions
+            if not _is_colour(name) and _side(self.generator, name) >= FINE:
+                rate *= self._rates.fine
             found.append({"params": [weight], "lr": rate * _folded(self.generator, name, weight)})
         return found
 
@@ -72,12 +80,20 @@ class Adapted:
             weight.copy_(weights[name])
 
 
+def _side(generator: Generator, name: str) -> int:
+    """Side in pixels of the maps that a weight makes: blocks of both generators are numbered by it."""
+    numbered = re.search(r"blocks\.(\d+)\.", name)
+    if numbered is None:
+        return 4
+    return (8 if isinstance(generator, MobileNetwork) else 4) << int(numbered.group(1))
+
+
 def _folded(generator: Generator, name: str, weight: Tensor) -> float:
     """The factor of the equalised learning rate that a weight carries; 1 where it is applied in drawing.
 
     MobileStyleGAN's weights hold it, StyleGAN2's do not: so one rate means the same for both.
     """
-    if not isinstance(generator, MobileNetwork) or weight.ndim < 2 or name.endswith("depthwise"):
+    if not isinstance(generator, MobileNetwork) or weight.ndim < 2 or name.endswith(("depthwise", "const")):
         return 1.0
     fan_in = weight[0].numel()
     separable = weight.ndim == 4 and weight.shape[-1] == 1 and not _is_colour(name)

@@ -35,6 +35,8 @@ _LIGHT, _HIGH_PASS = 256, 6
 _FLAT, _EDGE = 0.03, 0.08
 #: Scales of detail, from the full picture's.
 _DETAIL_SCALES = 3
+#: Share of the source's detail that is asked for: less contrast is part of some styles.
+_LEAST_DETAIL = 0.7
 #: Least share of the skin's chroma that even white has: paint is tinted.
 _TINT = 0.2
 #: The parts whose colours are transported; eyes and mouth have their own.
@@ -320,11 +322,15 @@ def _lattice(images: Tensor, source: Tensor) -> Tensor:
 
 
 def _detail(images: Tensor, source: Tensor) -> Tensor:
-    """How much of the source's finest luminance is lost or wrong, at the three finest scales; 1 where none is left."""
+    """How little the finest luminance is like the source's, at three scales, and how much fainter it is.
+
+    By correlation, since an absolute error is least where all detail is wiped away.
+    """
     total = images.new_zeros(())
     found, kept = pictures.luminance(images), pictures.luminance(source)
     for _ in range(_DETAIL_SCALES):
-        now, before = pictures.haar_details(found), pictures.haar_details(kept)
-        total = total + (now - before).abs().mean() / before.abs().mean().clamp_min(1e-4)
+        now, before = (pictures.haar_details(one).flatten(1) for one in (found, kept))
+        strength = now.norm(dim=1) / before.norm(dim=1).clamp_min(1e-4)
+        total = total + (1 - F.cosine_similarity(now, before, dim=1) + (_LEAST_DETAIL - strength).relu()).mean()
         found, kept = F.avg_pool2d(found, 2), F.avg_pool2d(kept, 2)
     return total / _DETAIL_SCALES
