@@ -13,6 +13,7 @@ __all__ = [
     "FacelatentError",
     "Generator",
     "Latent",
+    "Style",
     "__version__",
     "align_face",
     "edit",
@@ -30,6 +31,7 @@ _HOMES = {
     "FacelatentError": "facelatent.errors",
     "Generator": "facelatent.stylegan_ops",
     "Latent": "facelatent.latent",
+    "Style": "facelatent.domain_adapt",
     "align_face": "facelatent.inversion",
     "edit": "facelatent.boundaries",
     "find_faces": "facelatent.inversion",
@@ -41,6 +43,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from facelatent.boundaries import Boundary, edit, load_boundary
+    from facelatent.domain_adapt import Style
     from facelatent.errors import FacelatentError
     from facelatent.faces import Face
     from facelatent.inversion import align_face, find_faces, invert, load_encoder

@@ -216,14 +216,14 @@ def adaptation(
     """Measure a style: how near the reference it brings faces, and what it leaves of the people and of edits.
 
     The same people are drawn by the source, in the style, in other styles, and by the source with the reference's
-    palette. Prints a table, and writes adaptation.json and adaptation.jpg, a sheet of people. Takes about two minutes
-    on two CPU cores.
+    palette. Prints a table, and writes adaptation.json and adaptation.jpg, a sheet of people. Takes about a minute and
+    a half of a CPU core.
 
     \b
     Examples:
-      facelatent evaluate adaptation --style mona.safetensors --reference mona_lisa.png
-      facelatent evaluate adaptation --style mona.safetensors --reference mona_lisa.png --other nada.safetensors
-      facelatent evaluate adaptation --style mona.safetensors --reference mona_lisa.png --seed 1-8 --no-edits
+      facelatent evaluate adaptation --style mona.safetensors --reference mona.png
+      facelatent evaluate adaptation --style a.safetensors --other b.safetensors --reference mona.png
+      facelatent evaluate adaptation --style a.safetensors --reference mona.png --seed 1-8 --no-edits
     """
     import torch
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from facelatent.delta import changed, unit
+from facelatent.delta import changed
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile
 from facelatent.files import load_tensors, save_tensors
 from facelatent.stylegan_ops import Generator, same_w_space
@@ -25,15 +25,16 @@ from facelatent.stylegan_ops import Generator, same_w_space
 SUFFIX = ".style.safetensors"
 #: The largest style file that is opened, in bytes: every weight of a 1024 px StyleGAN2 in float16, and room.
 MAX_BYTES = 128 << 20
-#: With no rank asked for, a matrix is kept in low rank if this share of its difference's norm is lost at most.
-MOST_LOST = 0.03
+#: Ranks that are tried where none is asked for, and the share of what a style changes in pictures that may be lost.
+RANKS = (8, 16, 32, 64)
+MOST_LOST = 0.05
 
 _FORMAT = 1
 _WHOLE, _LEFT, _RIGHT = "delta.", "left.", "right."
 #: What makes w and statistics of it: a style that changed them would draw other people.
 _FIXED = ("mapping_network.", "w_")
-#: Units of columns below this share of the mean one count as that: a column of zeros has no scale of its own.
-_LEAST_UNIT = 1e-2
+#: Pictures by which a rank is judged, and their side.
+_PICTURES, _SIDE = 4, 256
 
 
 @dataclass(frozen=True)
@@ -74,32 +75,30 @@ class Style:
             generator: the source.
             deltas: differences by the weights' names in ``state_dict()``, in their shapes; those that are zero are
                 left out.
-            rank: of every matrix that it makes smaller; None for the lowest rank by which :data:`MOST_LOST` is lost,
-                where that is smaller. Losses count in :func:`facelatent.delta.unit`: by what a picture shows of them.
+            rank: of every matrix that it makes smaller. 0 for none: differences are kept whole. None for the lowest of
+                :data:`RANKS` that changes pictures by :data:`MOST_LOST` of what the style changes (root mean square
+                over four faces), and whole if none does; the report then says which, and what is lost.
             report: see the attribute.
             name: what it is called.
 
         Raises:
             FacelatentError: differences that are not finite, too large for float16, of weights that the generator
                 does not have, or of those that make w.
-            ValueError: a rank below 1.
+            ValueError: a negative rank.
         """
-        if rank is not None and rank < 1:
-            raise ValueError(f"a rank is at least 1, not {rank}")
+        if rank is not None and rank < 0:
+            raise ValueError(f"a rank is 1 or more, or 0 for none, not {rank}")
         source = generator.source
         weights = source.state_dict()
-        whole: dict[str, Tensor] = {}
-        factors: dict[str, tuple[Tensor, Tensor]] = {}
         for key, delta in deltas.items():
             _check_difference(key, delta, weights)
-            if not delta.any():
-                continue
-            difference = delta.detach().float().cpu()
-            if (found := _factored(key, difference, weights[key].detach().float().cpu(), rank)) is None:
-                whole[key] = difference.half()
-            else:
-                factors[key] = found
-        return cls(whole, factors, source.name, source.fingerprint, source.w_space, name, dict(report or {}))
+        halves = {key: delta.detach().to("cpu", torch.float16) for key, delta in deltas.items() if delta.any()}
+        made = dict(report or {})
+        style = cls(halves, {}, source.name, source.fingerprint, source.w_space, name, made)
+        if rank == 0:
+            return style
+        parts = _decomposed(halves)
+        return _narrowest(style, parts, source) if rank is None else _narrowed(style, parts, rank)
 
     @classmethod
     def from_generators(
@@ -240,7 +239,8 @@ class Style:
             return self.whole[key].shape
         left, right = self.factors[key]
         flat = torch.Size([len(left), right.shape[1]])
-        return weight.shape if flat == _flat(weight).shape else flat
+        fits = weight.ndim > 1 and flat == weight.flatten(1).shape
+        return weight.shape if fits else flat
 
 
 def mix(styles: Sequence[tuple[Style, float]], name: str | None = None) -> Style:
@@ -300,34 +300,46 @@ def _half(value: Tensor) -> Tensor:
     return halved
 
 
-def _flat(weight: Tensor) -> Tensor:
-    """A weight as a matrix [outputs, inputs * kernel]."""
-    return weight.flatten(1) if weight.ndim > 1 else weight[:, None]
+def _decomposed(differences: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of every matrix its left singular vectors, each times its value, and its right ones; most important first."""
+    parts = {}
+    for key, difference in differences.items():
+        depthwise = difference.ndim == 4 and difference.shape[1] == 1
+        if difference.ndim > 1 and not depthwise and not key.endswith(("noise", "const")):
+            left, values, right = torch.linalg.svd(difference.float().flatten(1), full_matrices=False)
+            parts[key] = left * values, right
+    return parts
 
 
-def _factored(name: str, difference: Tensor, weight: Tensor, rank: int | None) -> tuple[Tensor, Tensor] | None:
-    """Two narrow matrices whose product is nearly a difference; None where they would not be smaller.
+def _narrowed(style: Style, parts: Mapping[str, tuple[Tensor, Tensor]], rank: int) -> Style:
+    """The style with every matrix in ``rank``, where that is smaller."""
+    factors = {}
+    for key, (left, right) in parts.items():
+        if rank * (len(left) + right.shape[1]) < len(left) * right.shape[1]:
+            narrow, wide = left[:, :rank], right[:rank]
+            even = (wide.norm() / narrow.norm()).sqrt()  # equal sizes: float16 has few digits for small numbers
+            factors[key] = (narrow * even).half(), (wide / even).half()
+    whole = {key: value for key, value in style.whole.items() if key not in factors}
+    return replace(style, whole=whole, factors=factors)
 
-    Near in :func:`facelatent.delta.unit` of each input, which says how much a picture shows of it.
-    """
-    depthwise = difference.ndim == 4 and difference.shape[1] == 1
-    if difference.ndim < 2 or depthwise or name.endswith(("noise", "const")):
-        return None
-    matrix = _flat(difference)
-    outputs, inputs = matrix.shape
-    if rank is not None and rank * (outputs + inputs) >= outputs * inputs:
-        return None
-    sizes = unit(name, weight)
-    sizes = _flat(sizes.clamp_min(_LEAST_UNIT * float(sizes.mean()) or 1.0).expand_as(weight))[:1]
-    left, values, right = torch.linalg.svd(matrix / sizes, full_matrices=False)
-    if rank is None:
-        lost = values.square().flip(0).cumsum(0).flip(0).sqrt()  # by each rank, were it left out with all above
-        rank = max(int((lost > MOST_LOST * lost[0]).sum()), 1)
-        if rank * (outputs + inputs) >= outputs * inputs:
-            return None
-    narrow, wide = left[:, :rank] * values[:rank], right[:rank] * sizes
-    even = (wide.norm() / narrow.norm()).sqrt()  # equal sizes: float16 has few digits for small numbers
-    return (narrow * even).half(), (wide / even).half()
+
+@torch.no_grad()
+def _narrowest(style: Style, parts: Mapping[str, tuple[Tensor, Tensor]], source: Generator) -> Style:
+    """The style in the lowest of :data:`RANKS` that pictures hardly show."""
+    ws = source.broadcast(source.typical_ws(_PICTURES))
+    side = min(_SIDE, source.resolution)
+
+    def pictures(generator: Generator) -> Tensor:
+        return torch.cat([generator.synthesis(code, resolution=side) for code in torch.split(ws, 1)])
+
+    wanted = pictures(style.applied(source))
+    change = float((wanted - pictures(source)).square().mean().sqrt())
+    for rank in RANKS:
+        narrow = _narrowed(style, parts, rank)
+        lost = float((pictures(narrow.applied(source)) - wanted).square().mean().sqrt())
+        if narrow.factors and lost <= MOST_LOST * change:
+            return replace(narrow, report={**style.report, "rank": rank, "lost": round(lost / change, 4)})
+    return style
 
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
