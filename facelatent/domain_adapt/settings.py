@@ -44,12 +44,12 @@ class AdaptSettings:
     scope: Scope = "convolutions"
     rate: float = 1e-3
     colour_rate: float = 5e-4
-    fine_rate: float = 1.0
+    fine_rate: float = 0.3
     betas: tuple[float, float] = (0.0, 0.99)
     warm_up: int = 10
     last_rate: float = 0.1
     averaging: float = 0.9
-    patience: int | None = 32
+    patience: int | None = 24
     people: int = 48
     psi: float = 0.85
     seed: int = 0

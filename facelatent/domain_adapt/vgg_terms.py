@@ -66,11 +66,11 @@ class VggWeights:
     colours: float = 5.0
     statistics: float = 0.35
     structure: float = 8.0
-    luminance: float = 2.0
+    luminance: float = 3.0
     flatness: float = 15.0
     edges: float = 15.0
     lattice: float = 30.0
-    detail: float = 0.5
+    detail: float = 2.0
     features: float = 5.0
 
 
@@ -322,17 +322,15 @@ def _lattice(images: Tensor, source: Tensor) -> Tensor:
 
 
 def _detail(images: Tensor, source: Tensor) -> Tensor:
-    """How much of the finest luminance is not the source's, and how much of that is missing, at three scales.
+    """How little the finest luminance is like the source's, at three scales, and how much fainter it is.
 
-    An absolute error would be least where all detail is wiped away, and a correlation does not see how strong what is
-    wrong is: so each band is split into a multiple of the source's and the rest.
+    By correlation, since an absolute error is least where all detail is wiped away.
     """
     total = images.new_zeros(())
     found, kept = pictures.luminance(images), pictures.luminance(source)
     for _ in range(_DETAIL_SCALES):
         now, before = (pictures.haar_details(one).flatten(1) for one in (found, kept))
-        share = (now * before).sum(1) / before.square().sum(1).clamp_min(1e-6)
-        rest = (now - share[:, None] * before).abs().mean(1) / before.abs().mean(1).clamp_min(1e-4)
-        total = total + (rest + (_LEAST_DETAIL - share).relu()).mean()
+        strength = now.norm(dim=1) / before.norm(dim=1).clamp_min(1e-4)
+        total = total + (1 - F.cosine_similarity(now, before, dim=1) + (_LEAST_DETAIL - strength).relu()).mean()
         found, kept = F.avg_pool2d(found, 2), F.avg_pool2d(kept, 2)
     return total / _DETAIL_SCALES
