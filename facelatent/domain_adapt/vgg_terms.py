@@ -7,6 +7,7 @@ of colours, part by part; what keeps people apart is the self-similarity of thei
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -244,7 +245,7 @@ def _hypercolumns(maps: list[Tensor]) -> Tensor:
     """Unit vectors [n, GRID * GRID, channels] of three stages side by side, each of which counts the same."""
     stages = [F.normalize(F.adaptive_avg_pool2d(maps[stage], _GRID), dim=1) for stage in _STAGES]
     columns = torch.cat(stages, 1).flatten(2).transpose(1, 2)
-    return columns / len(_STAGES) ** 0.5
+    return columns / math.sqrt(len(_STAGES))
 
 
 def _grid_parts(parts: Tensor) -> Tensor:
