@@ -181,7 +181,7 @@ def test_fine_layers_have_a_rate_of_their_own(make: Callable[[], Generator], mon
     monkeypatch.setattr("facelatent.domain_adapt.tuned.FINE", 32)
     adapted = Adapted(make(), "convolutions", Rates(1.0, 1.0, 0.0))
     slowed = {name for name, group in zip(adapted.weights, adapted.groups(), strict=True) if not group["lr"]}
-    sides = {name: weight.shape[-1] for name, weight in adapted.generator.state_dict().items() if "noise" in name}
+    sides = {name: weight.shape[-1] for name, weight in adapted.generator.named_buffers() if name.endswith("noise")}
     fine = {name.rpartition(".")[0] for name, side in sides.items() if side >= 32}
     assert slowed
     assert slowed == {name for name in adapted.weights if name.rpartition(".")[0] in fine}
