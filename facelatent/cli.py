@@ -13,6 +13,7 @@ import click
 
 from facelatent import (
     __version__,
+    cli_adapt,
     cli_attributes,
     cli_boundaries,
     cli_evaluate,
@@ -76,7 +77,7 @@ def main(debug: bool) -> None:
       facelatent animate photo.jpg --attr yaw --from -2 --to 2 -o turning.gif
       facelatent demo
     """
-    for name in ("facelatent.assets", "facelatent.boundaries", "facelatent.cuda_kernels"):
+    for name in ("facelatent.assets", "facelatent.boundaries", "facelatent.cuda_kernels", "facelatent.domain_adapt"):
         log = logging.getLogger(name)
         log.setLevel(logging.INFO)
         log.addHandler(_announcements)
@@ -268,6 +269,7 @@ def demo(out: Path, **options: Any) -> None:
 
 
 cli_photos.add_to(main)
+cli_adapt.add_to(main)
 cli_attributes.add_to(main)
 cli_boundaries.add_to(cli_attributes.attributes)
 cli_generators.add_to(main)

@@ -49,3 +49,7 @@ class KernelsUnavailable(FacelatentError):
 
 class ScorerUnavailable(FacelatentError):
     """A scorer that does not exist, cannot be loaded, or does not do what a scorer must."""
+
+
+class GuidanceUnavailable(FacelatentError):
+    """An image encoder that guides an adaptation and is not installed, or whose weights cannot be had."""

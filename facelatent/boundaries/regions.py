@@ -74,8 +74,7 @@ def region_mask(region: str, image: Image.Image) -> Image.Image:
     mask = Image.new("L", image.size, 0)
     painter = ImageDraw.Draw(mask)
     for polygon in REGIONS["face" if region == "background" else region](face.landmarks):
-        hull = _hull(polygon)
-        painter.polygon([(float(x), float(y)) for x, y in hull], fill=255)
+        painter.polygon([(float(x), float(y)) for x, y in hull(polygon)], fill=255)
     if region == "background":
         mask = mask.point(lambda value: 255 - value)
     return mask.filter(ImageFilter.GaussianBlur(_FEATHER * image.width))
@@ -91,9 +90,9 @@ def _grown(points: Points, factor: float) -> Points:
     return np.concatenate([points, centre + factor * (points - centre)])
 
 
-def _hull(points: Points) -> Points:
+def hull(points: Points) -> Points:
     """The convex hull of points [n, 2], in order."""
     from scipy.spatial import ConvexHull
 
-    hull: Points = points[ConvexHull(points).vertices]
-    return hull
+    found: Points = points[ConvexHull(points).vertices]
+    return found

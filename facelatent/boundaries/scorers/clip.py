@@ -17,8 +17,8 @@ from facelatent.faces import Face
 from facelatent.files import load_tensors
 
 #: CLIP's own normalisation (Radford et al., "Learning Transferable Visual Models ...", 2021, code).
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 _INSTALL = "pip install 'facelatent[clip]'"
 
 
@@ -45,7 +45,7 @@ class ClipScorer(FaceScorer):
     ) -> None:
         if not prompts:
             raise ValueError("CLIP scores pairs of prompts; none is given")
-        open_clip = _open_clip()
+        open_clip = import_open_clip()
         self.name, self.attributes = f"clip-{model}", tuple(prompts)
         self.units = {name: f"'{more}' over '{less}', cosine x 100" for name, (more, less) in prompts.items()}
         self.source = f"{Path(weights).name}, open_clip {model}"
@@ -56,7 +56,7 @@ class ClipScorer(FaceScorer):
         except RuntimeError as error:
             raise ScorerUnavailable(f"open_clip cannot make {model!r}: {error}") from error
         try:
-            self._network.load_state_dict(_state(Path(weights)))
+            self._network.load_state_dict(clip_state(Path(weights)))
         except RuntimeError as error:
             raise UnsupportedCheckpoint(f"{weights} is not the weights of {model}: {str(error)[:200]}") from error
         self.version = f"{file_version(weights)} {sorted(prompts.items())}"
@@ -72,7 +72,7 @@ class ClipScorer(FaceScorer):
         """See :class:`FaceScorer`."""
         crops = [crop(pixels, face, "aligned", self._shape) for pixels, face in zip(pictures, faces, strict=True)]
         images = torch.from_numpy(np.stack(crops)).to(self._device).permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(values, device=self._device)[:, None, None] for values in (_MEAN, _STD))
+        mean, std = (torch.tensor(values, device=self._device)[:, None, None] for values in (MEAN, STD))
         features: Tensor = self._network.encode_image((images - mean) / std, normalize=True)
         scores: np.ndarray = (features @ self._directions.T).double().cpu().numpy()
         return scores
@@ -94,7 +94,12 @@ def read_prompts(texts: list[str]) -> dict[str, tuple[str, str]]:
     return prompts
 
 
-def _open_clip() -> Any:
+def import_open_clip() -> Any:
+    """The module open_clip.
+
+    Raises:
+        ScorerUnavailable: it is not installed, or cannot be imported.
+    """
     try:
         import open_clip
     except Exception as error:  # torchvision, which it imports, raises RuntimeError beside another build of torch
@@ -104,7 +109,8 @@ def _open_clip() -> Any:
     return open_clip
 
 
-def _state(path: Path) -> dict[str, Tensor]:
+def clip_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file; see :class:`ClipScorer` for the kinds and errors."""
     if path.suffix == ".safetensors":
         try:
             return load_tensors(path)[0]
