@@ -19,6 +19,7 @@ from facelatent import (
     cli_generators,
     cli_kernels,
     cli_photos,
+    cli_studio,
     cli_training,
 )
 from facelatent.cli_common import (
@@ -267,6 +268,7 @@ cli_generators.add_to(main)
 cli_kernels.add_to(main)
 cli_evaluate.add_to(main)
 cli_training.add_to(main)
+cli_studio.add_to(main)
 
 
 def _seeds(text: str) -> list[int]:
