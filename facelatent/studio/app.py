@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import mimetypes
 from collections.abc import Callable
 from importlib import resources
@@ -36,8 +35,6 @@ PREVIEW_SIDES = (256, 512)
 #: Kinds that an upload may call itself: a form's, which other sites' pages can send unasked, are not among them.
 _UPLOAD_KINDS = ("image/", "application/octet-stream")
 _SEED_LIMIT = 10_000
-
-_log = logging.getLogger(__name__)
 
 
 class _Refused(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,9 +52,9 @@ class Look:
             raise FacelatentError("alphas is an object of strengths, holds a list of attributes")
         for name in [*alphas, *holds]:
             if not isinstance(name, str) or name not in attributes:
-                raise UnknownAttribute(f"unknown attribute {name!r} (known: {', '.join(attributes)})")
+                raise UnknownAttribute(f"unknown attribute {reprlib.repr(name)} (known: {', '.join(attributes)})")
         if style is not None and (not isinstance(style, str) or style not in styles):
-            raise FacelatentError(f"unknown style {style!r} (known: {', '.join(styles) or 'none'})")
+            raise FacelatentError(f"unknown style {reprlib.repr(style)} (known: {', '.join(styles) or 'none'})")
         strengths = {name: _strength(name, alpha) for name, alpha in alphas.items()}
         moved = tuple((name, strengths[name]) for name in attributes if strengths.get(name) and name not in holds)
         return cls(moved, tuple(name for name in attributes if name in holds), style)
@@ -66,8 +66,9 @@ class Look:
 
 def _strength(name: str, value: Any) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or abs(value) > LARGEST:
-        raise FacelatentError(f"the strength of {name} is a number from {-LARGEST:g} to {LARGEST:g}, not {value!r}")
+    if not number or not abs(value) <= LARGEST:  # not >, which NaN is not either
+        seen = reprlib.repr(value)
+        raise FacelatentError(f"the strength of {name} is a number from {-LARGEST:g} to {LARGEST:g}, not {seen}")
     # Rounded, so that the command that is shown says it exactly.
     return round(float(value), _DECIMALS) + 0.0
 
