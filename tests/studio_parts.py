@@ -40,15 +40,23 @@ def measure(images: Tensor, scorers: tuple[Colours, ...] = ()) -> dict[str, np.n
     }
 
 
-def boundary(name: str, seed: int, generator: Generator) -> Boundary:
-    """A random direction of the generator, on all its layers."""
-    normal = torch.randn(512, generator=torch.Generator().manual_seed(seed))
-    return Boundary(name, normal / normal.norm(), 0.0, 3.0, None, generator.name, generator.fingerprint)
+def steepest(name: str, generator: Generator) -> Tensor:
+    """The unit direction in which a score of :func:`measure` rises fastest from the mean face."""
+    w = generator.w_avg.clone().requires_grad_(True)
+    image = generator.synthesis(generator.broadcast(w[None]))
+    score = image.mean() if name == "bright" else (image[:, 0] - image[:, 2]).mean()
+    (gradient,) = torch.autograd.grad(score, w)
+    return gradient / gradient.norm()
 
 
 def workbench(generator: Generator, folder: Path) -> Workbench:
-    """Two sliders whose boundaries lie in files, so that commands can name them."""
-    made = [boundary("bright", 1, generator), boundary("red", 2, generator)]
+    """Two sliders, of which the first changes what the second does, too; their files can be named by commands."""
+    red = steepest("red", generator)
+    both = steepest("bright", generator) + red
+    made = [
+        Boundary(name, normal, 0.0, 0.6, None, generator.name, generator.fingerprint)
+        for name, normal in (("bright", both / both.norm()), ("red", red))
+    ]
     for one in made:
         one.save(folder / f"{one.attribute}.boundary.safetensors")
     return Workbench(generator, {str(folder / f"{one.attribute}.boundary.safetensors"): one for one in made})

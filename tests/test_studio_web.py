@@ -32,6 +32,8 @@ from facelatent.studio.serving import prepare
 from facelatent.studio.studio import MOST_FACES
 from facelatent.stylegan_ops import MobileStyleGAN
 
+_PATIENCE = 120  # seconds: machines that run tests are busy
+
 
 @dataclass
 class Answer:
@@ -63,7 +65,7 @@ class Client:
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, base: str | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection(*self.address, timeout=20)
+        connection = http.client.HTTPConnection(*self.address, timeout=_PATIENCE)
         try:
             connection.request(method, (self.base if base is None else base) + path, body, headers or {})
             response = connection.getresponse()
@@ -85,10 +87,10 @@ class Client:
 
     def raw(self, data: bytes) -> bytes:
         """What comes back to bytes that no well-behaved client would send."""
-        with socket.create_connection(self.address, timeout=20) as connection:
+        with socket.create_connection(self.address, timeout=_PATIENCE) as connection:
             with contextlib.suppress(OSError):  # refused before all was sent
                 connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+                connection.shutdown(socket.SHUT_WR)
             with contextlib.suppress(OSError):
                 return b"".join(iter(lambda: connection.recv(65536), b""))
         return b""
@@ -99,7 +101,7 @@ class Client:
 
     def wait(self, identifier: str) -> dict[str, Any]:
         """The state of a face once nothing is being done about it."""
-        for _ in range(1000):
+        for _ in range(6000):
             state: dict[str, Any] = self.get(f"faces/{identifier}").json
             if state["phase"] in ("ready", "failed"):
                 return state
@@ -270,7 +272,7 @@ def test_bad_files(client: Client, case: str) -> None:
 def test_a_bomb(client: Client, tmp_path: Path) -> None:
     answer = client.upload(bombed(tmp_path), "bomb.png")
     assert answer.status == 422
-    assert "20000 x 20000 pixels" in answer.json["error"]
+    assert "too many pixels" in answer.json["error"]
 
 
 def test_a_latent_of_another_generator(client: Client, tmp_path: Path) -> None:
@@ -308,7 +310,7 @@ def test_too_large_without_a_word(client: Client) -> None:
 
 def test_an_upload_that_breaks_off(client: Client) -> None:
     head = f"POST {client.base}faces HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-    with socket.create_connection(client.address, timeout=20) as connection:
+    with socket.create_connection(client.address, timeout=_PATIENCE) as connection:
         connection.sendall(f"{head}Content-Length: 100000\r\n\r\n".encode() + bytes(500))
     deadline = time.monotonic() + 10
     while list(client.studio.folder.iterdir()) and time.monotonic() < deadline:

@@ -252,7 +252,8 @@ def _jpeg(image: Image.Image, quality: int = 93) -> bytes:
 async def _receive(request: Request, file: Path) -> None:
     """Write a request's body to ``file``, at most :data:`MAX_UPLOAD` bytes of it."""
     problem = _Refused(413, f"this file is too large: at most {MAX_UPLOAD >> 20} MB are taken")
-    if request.headers.get("content-length", "0").isdigit() and int(request.headers["content-length"]) > MAX_UPLOAD:
+    said = request.headers.get("content-length", "0")
+    if said.isdigit() and int(said) > MAX_UPLOAD:
         raise problem
     size = 0
     with open(file, "wb") as output:
