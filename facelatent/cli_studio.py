@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def studio(photos: tuple[Path, ...], own: tuple[str, ...], port: int, open_page:
         serving = prepare(opened, port)
         click.echo(f"the studio is at {serving.url} (Ctrl-C ends it)")
         if open_page:
-            click.launch(serving.url)
+            webbrowser.open(serving.url)
         serving.run()
     finally:
         opened.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shlex
+import socket
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -25,6 +27,7 @@ from facelatent.progress import progress_bar
 from facelatent.studio import History, Look, Session, Studio, StyleShelf, Workbench
 from facelatent.studio import session as session_module
 from facelatent.studio.command import edit_command
+from facelatent.studio.serving import Serving
 from facelatent.studio.session import Stopped
 from facelatent.studio.studio import TooManyFaces, UnknownFace, shown_name
 from facelatent.studio.worker import Superseded, Worker
@@ -612,3 +615,64 @@ def test_closing_ends_an_inversion(studio: Studio, monkeypatch: pytest.MonkeyPat
 )
 def test_names_that_are_shown(given: str, shown: str) -> None:
     assert shown_name(given) == shown
+
+
+# The command
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> list[Serving]:
+    """What was about to be served: nothing waits for Ctrl-C."""
+    seen: list[Serving] = []
+    monkeypatch.setattr(Serving, "run", lambda self: (seen.append(self), self.socket.close()))
+    return seen
+
+
+def test_studio_opens_the_page(running: list[Serving], tiny: tuple[str, ...], grin: Path, monkeypatch) -> None:
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    result = CliRunner().invoke(main, ["studio", "--boundary", str(grin), *tiny])
+    assert result.exit_code == 0, result.output
+    assert opened == [running[0].url]
+    assert running[0].url in result.output
+    assert running[0].url.startswith("http://127.0.0.1:")
+    assert len(running[0].url.split("/")[3]) >= 32
+    CliRunner().invoke(main, ["studio", "--boundary", str(grin), "--no-open", *tiny])
+    assert len(opened) == 1
+    assert running[1].url.split("/")[3] != running[0].url.split("/")[3]
+
+
+def test_studio_opens_files_and_says_which_it_cannot(
+    running: list[Serving], tiny: tuple[str, ...], grin: Path, face: Session, tmp_path: Path
+) -> None:
+    arguments = ("studio", "--no-open", "--boundary", str(grin), *tiny)
+    (tmp_path / "me.latent.safetensors").write_bytes(face.latent_file()[1])
+    result = CliRunner().invoke(main, [*arguments, str(tmp_path / "me.latent.safetensors")])
+    assert result.exit_code == 0, result.output
+    (tmp_path / "me.txt").write_text("no photo")
+    result = CliRunner().invoke(main, [*arguments, str(tmp_path / "me.txt")])
+    assert result.exit_code == 1
+    assert "me.txt is not an image" in result.output
+    assert len(running) == 1
+
+
+def test_studio_without_a_boundary_for_the_generator(tiny: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, ["studio", "--no-open", *tiny])
+    assert result.exit_code == 1
+    assert "pass your own with --boundary" in result.output
+
+
+def test_studio_on_a_port_that_is_taken(tiny: tuple[str, ...], grin: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        result = CliRunner().invoke(main, ["studio", "--no-open", "--boundary", str(grin), "--port", port, *tiny])
+    assert result.exit_code == 1
+    assert f"port {port} cannot be used" in result.output
+
+
+def test_studio_without_its_extra(tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "facelatent.studio.serving", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = CliRunner().invoke(main, ["studio", *tiny])
+    assert result.exit_code == 1
+    assert "pip install 'facelatent[studio]'" in result.output

@@ -7,6 +7,7 @@ export function build(overview, onMove, onChoose) {
   largest = overview.largest;
   const place = document.getElementById("sliders");
   place.replaceChildren();
+  document.getElementById("hold-title").hidden = !overview.attributes.some((attribute) => attribute.holdable);
   rows = new Map();
   for (const [index, attribute] of overview.attributes.entries()) {
     const row = makeRow(index, attribute, overview);
@@ -28,10 +29,10 @@ function makeRow(index, attribute, overview) {
   const hold = make("input", { type: "checkbox", id: `hold-${index}` });
   hold.setAttribute("role", "switch");
   const switchLabel = make("label", { className: "hold", htmlFor: hold.id, title: `Keep ${attribute.label} as it is` });
-  switchLabel.append(hold, make("span", { textContent: "hold" }));
+  switchLabel.append(hold);
   hold.setAttribute("aria-label", `Hold ${attribute.label}: keep it as it is`);
-  switchLabel.hidden = !attribute.holdable;
-  box.append(label, value, switchLabel, range);
+  hold.hidden = !attribute.holdable;
+  box.append(label, range, value, switchLabel);
   return { box, range, value, hold };
 }
 
