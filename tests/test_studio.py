@@ -230,6 +230,11 @@ def test_a_hold_that_fails_leaves_the_look(face: Session, colours: None, monkeyp
         face.choose(face.read({"alphas": {bright: 1}, "holds": [red]}))
     assert face.history.current == Look()
     face.picture()
+    face.history.put(face.read({"holds": [red]}))
+    face.history.undo()
+    with pytest.raises(FacelatentError, match="no face"):
+        face.redo()
+    assert face.history.current == Look()
 
 
 def test_a_style_draws_with_its_generator(face: Session, tiny_generator: MobileStyleGAN) -> None:
@@ -597,6 +602,19 @@ def test_closing_ends_an_inversion(studio: Studio, monkeypatch: pytest.MonkeyPat
     began = time.monotonic()
     studio.close()
     assert time.monotonic() - began < 9  # it does not wait for the thread in vain
+
+
+def test_a_face_that_is_closed_at_once_is_not_inverted(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    inverted, go = [], threading.Event()
+    monkeypatch.setattr(Session, "refine", lambda self, between=None: inverted.append(self.name))
+    studio.worker.quick(lambda: go.wait(60))
+    first, second = uploaded(studio, picture_bytes(), "first.jpg"), uploaded(studio, picture_bytes(), "second.jpg")
+    closing = studio.close_face(first)
+    go.set()
+    closing.result(60)
+    until(lambda: inverted)
+    assert inverted == ["second.jpg"]
+    assert studio.session(second).phase == "inverting"
 
 
 @pytest.mark.parametrize(

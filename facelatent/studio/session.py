@@ -258,12 +258,12 @@ class Session:
         self.history.put(look)
 
     def undo(self) -> None:
-        """Go back to the look before."""
-        self._strengths(self.history.undo())
+        """Go back to the look before; errors as :meth:`choose`."""
+        self._go(self.history.undo, self.history.redo)
 
     def redo(self) -> None:
-        """Go forth again."""
-        self._strengths(self.history.redo())
+        """Go forth again; errors as :meth:`choose`."""
+        self._go(self.history.redo, self.history.undo)
 
     def command(self) -> str:
         """The command that draws what is shown."""
@@ -345,6 +345,14 @@ class Session:
             "command": "" if latent is None else self.command(),
             "needs_latent": self.source is None,
         }
+
+    def _go(self, there: Callable[[], Look], back: Callable[[], Look]) -> None:
+        look = there()
+        try:
+            self._strengths(look)
+        except FacelatentError:
+            back()
+            raise
 
     def _ready(self) -> Latent:
         if self.latent is None:

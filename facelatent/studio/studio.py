@@ -150,8 +150,12 @@ class Studio:
         self._sessions[identifier] = session
         if session.latent is None:
             self.worker.quick(session.begin)
-            self.worker.slow(lambda: session.refine(self._between_steps))
+            self.worker.slow(lambda: self._refine(identifier, session))
         return identifier
+
+    def _refine(self, identifier: str, session: Session) -> None:
+        if identifier in self._sessions:  # it may have been closed while it was looked for
+            session.refine(self._between_steps)
 
     def _between_steps(self, what: str, done: int, total: int) -> None:
         self.worker.serve()

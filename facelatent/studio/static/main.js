@@ -55,7 +55,7 @@ function describe(state) {
   element("reset").disabled = !can || !(Object.keys(state.look.alphas).length || state.look.holds.length || state.look.style);
   element("message").hidden = !state.message;
   element("message").textContent = state.message;
-  element("command").textContent = state.command;
+  showCommand(state.command);
   element("command-note").hidden = !state.needs_latent || !can;
   element("copy").disabled = !can;
   element("compare").hidden = !state.has_photo || !can;
@@ -64,6 +64,14 @@ function describe(state) {
     button.hidden = button.dataset.save === "photo" && !state.has_photo;
   }
   sliders.enable(can);
+}
+
+// An option and its value stay on one line where there is room; copied, it is one line.
+function showCommand(command) {
+  const parts = command.split(/ (?=-)/).flatMap((part) => {
+    return [Object.assign(document.createElement("span"), { textContent: part }), " "];
+  });
+  element("command").replaceChildren(...parts.slice(0, -1));
 }
 
 function setControls(state) {
@@ -176,20 +184,26 @@ const preview = newestOnly(
 
 const asked = () => ({ ...sliders.read(), style: element("style").value || null });
 
+// Whoever drags on while an answer is under way keeps the slider: the answer to that drag will set it.
+let touches = 0;
+
 async function settle(work) {
   const id = current;
+  const touch = touches;
+  const still = () => id === current && touch === touches;
   stage.busy(true);
   try {
-    const state = await work(id);
-    keep(state);
-    if (id === current) setControls(state);
-  } catch (error) {
-    if (id === current) setControls(faces.get(id));
-    throw error;
+    keep(await work(id));
   } finally {
     stage.busy(false);
+    if (still()) setControls(faces.get(id));
   }
-  if (id === current) await showPicture();
+  if (still()) await showPicture();
+}
+
+function drag() {
+  touches += 1;
+  preview();
 }
 
 const choose = newestOnly(guarded(() => settle((id) => api.look(id, asked()))));
@@ -237,7 +251,7 @@ const save = guarded(async (button) => {
 });
 
 const copy = guarded(async () => {
-  await navigator.clipboard.writeText(element("command").textContent);
+  await navigator.clipboard.writeText(faces.get(current).command);
   element("copy").textContent = "Copied";
   setTimeout(() => (element("copy").textContent = "Copy"), 1500);
 });
@@ -302,7 +316,7 @@ function wire() {
 
 const begin = guarded(async () => {
   limits = await api.overview();
-  sliders.build(limits, preview, choose);
+  sliders.build(limits, drag, choose);
   element("styles").hidden = !limits.styles.length;
   const options = ["", ...limits.styles].map((name) => new Option(name || "none", name));
   element("style").replaceChildren(...options);

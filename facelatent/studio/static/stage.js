@@ -44,6 +44,7 @@ let held = false;
 function place() {
   const part = before.hidden ? 0 : held ? 100 : Number(wipe.value);
   stage.style.setProperty("--wipe", `${part}%`);
+  stage.classList.toggle("wiping", part > 0);
   element("tag-before").hidden = part === 0;
 }
 wipe.addEventListener("input", place);
