@@ -16,7 +16,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from studio_parts import STEPS, colours, easy_inversion, picture_bytes, workbench  # noqa: F401 (fixtures)
+from studio_parts import STEPS, picture_bytes, workbench
 
 from facelatent.cli import main
 from facelatent.editor import draw, invert_photo, latent_path
@@ -32,6 +32,8 @@ from facelatent.studio.session import Stopped
 from facelatent.studio.studio import TooManyFaces, UnknownFace, shown_name
 from facelatent.studio.worker import Superseded, Worker
 from facelatent.stylegan_ops import MobileStyleGAN
+
+pytest_plugins = ("studio_parts",)
 
 ATTRIBUTES = ("age", "smile", "yaw")
 
@@ -220,7 +222,7 @@ def test_what_nothing_measures_cannot_be_held(face: Session) -> None:
         face.read({"holds": [next(iter(face.bench.boundaries))]})
 
 
-def test_a_hold_that_fails_leaves_the_look(face: Session, colours: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_hold_that_fails_leaves_the_look(face: Session, colours: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(*given: object) -> None:
         raise FacelatentError("no face in the unedited picture")
 
@@ -278,7 +280,7 @@ def test_saved_files(face: Session, tiny_generator: MobileStyleGAN, tmp_path: Pa
         face.photo_file()
 
 
-def test_the_whole_photo(easy_inversion: None, bench: Workbench, tmp_path: Path, monkeypatch) -> None:  # noqa: F811
+def test_the_whole_photo(easy_inversion: None, bench: Workbench, tmp_path: Path, monkeypatch) -> None:
     pasted = []
     monkeypatch.setattr(session_module, "paste_edit", lambda *given: pasted.append(given) or given_photo(given[0]))
     photo = tmp_path / "upload"
@@ -304,7 +306,7 @@ def given_photo(image: Image.Image) -> object:
 # From a photo to a latent
 
 
-def test_a_photo_is_aligned_and_inverted_with_progress(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:  # noqa: F811
+def test_a_photo_is_aligned_and_inverted_with_progress(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:
     photo = tmp_path / "0123abcd"
     photo.write_bytes(picture_bytes())
     session, seen = Session(bench, "me.jpg", photo), []
@@ -323,7 +325,7 @@ def test_a_photo_is_aligned_and_inverted_with_progress(easy_inversion: None, ben
     assert session.state()["version"] == 1
 
 
-def test_stopping_leaves_the_first_guess(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:  # noqa: F811
+def test_stopping_leaves_the_first_guess(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:
     photo = tmp_path / "me.jpg"
     photo.write_bytes(picture_bytes())
     session = Session(bench, "me.jpg", photo, source=str(photo))
@@ -339,7 +341,7 @@ def test_stopping_leaves_the_first_guess(easy_inversion: None, bench: Workbench,
     assert "me.latent.safetensors" in session.command()
 
 
-def test_stopping_without_a_guess_leaves_nothing(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:  # noqa: F811
+def test_stopping_without_a_guess_leaves_nothing(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:
     photo = tmp_path / "me.jpg"
     photo.write_bytes(picture_bytes())
     session = Session(bench, "me.jpg", photo)
@@ -352,7 +354,7 @@ def test_stopping_without_a_guess_leaves_nothing(easy_inversion: None, bench: Wo
     assert (session.phase, session.message) == ("failed", "stopped")
 
 
-def test_a_latent_is_kept_beside_a_photo_of_the_users(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:  # noqa: F811
+def test_a_latent_is_kept_beside_a_photo_of_the_users(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:
     photo = tmp_path / "me.jpg"
     photo.write_bytes(picture_bytes())
     first = Session(bench, "me.jpg", photo, source=str(photo))
@@ -369,7 +371,7 @@ def test_a_latent_is_kept_beside_a_photo_of_the_users(easy_inversion: None, benc
     assert torch.equal(second.latent.ws, latent.ws)
 
 
-def test_a_latent_of_something_else_is_not_overwritten(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:  # noqa: F811
+def test_a_latent_of_something_else_is_not_overwritten(easy_inversion: None, bench: Workbench, tmp_path: Path) -> None:
     photo = tmp_path / "me.jpg"
     photo.write_bytes(picture_bytes())
     latent_path(photo).write_bytes(b"precious")
@@ -384,7 +386,7 @@ def test_a_latent_of_something_else_is_not_overwritten(easy_inversion: None, ben
 
 @pytest.mark.parametrize("error", [FacelatentError("no face found in {photo}"), RuntimeError("out of memory")])
 def test_errors_reach_the_page(
-    easy_inversion: None,  # noqa: F811
+    easy_inversion: None,
     bench: Workbench,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -509,7 +511,7 @@ def test_an_error_is_the_askers_and_the_thread_goes_on() -> None:
 
 
 @pytest.fixture
-def studio(bench: Workbench, easy_inversion: None):  # noqa: F811
+def studio(bench: Workbench, easy_inversion: None):
     opened = Studio(bench, most=3)
     yield opened
     opened.close()

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from studio_parts import easy_inversion, picture_bytes, workbench  # noqa: F401 (a fixture)
+from studio_parts import picture_bytes, workbench
 
 from facelatent.studio import Studio
 from facelatent.studio.serving import Serving, prepare
 from facelatent.stylegan_ops import MobileStyleGAN
+
+pytest_plugins = ("studio_parts",)
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.browser
@@ -41,7 +43,7 @@ def browser() -> Iterator[sync_api.Browser]:
 
 
 @pytest.fixture
-def serving(tiny_generator: MobileStyleGAN, tmp_path: Path, easy_inversion: None) -> Iterator[Serving]:  # noqa: F811
+def serving(tiny_generator: MobileStyleGAN, tmp_path: Path, easy_inversion: None) -> Iterator[Serving]:
     studio = Studio(workbench(tiny_generator, tmp_path))
     made = prepare(studio)
     thread = threading.Thread(target=made.run, daemon=True)
@@ -174,6 +176,19 @@ def test_keys(page: Page, photo: Path) -> None:
     assert page.page.is_visible("#tag-before")
     page.page.keyboard.up("b")
     assert not page.page.is_visible("#tag-before")
+
+
+def test_switches_that_are_turned_on_in_a_row(colours: None, page: Page, photo: Path) -> None:
+    shown = page.open(photo)
+    switches = page.page.locator("#sliders [role=switch]")
+    for number in (0, 1):  # the second while the first is still being measured
+        switches.nth(number).click()
+    page.wait_shown("full", shown)
+    page.page.wait_for_function("document.getElementById('command').textContent.includes('red.boundary')")
+    assert all(switches.nth(number).is_checked() for number in (0, 1))
+    assert page.slider(0).is_disabled()
+    switches.nth(0).click()
+    page.page.wait_for_function("!document.querySelector('#sliders input[type=range]').disabled")
 
 
 def test_every_control_has_a_name_and_a_ring(page: Page, photo: Path) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from conftest import bomb
 from PIL import Image
-from studio_parts import easy_inversion, picture_bytes, workbench  # noqa: F401 (a fixture)
+from studio_parts import picture_bytes, workbench
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -31,6 +31,8 @@ from facelatent.studio.app import MAX_JSON, MAX_UPLOAD
 from facelatent.studio.serving import prepare
 from facelatent.studio.studio import MOST_FACES
 from facelatent.stylegan_ops import MobileStyleGAN
+
+pytest_plugins = ("studio_parts",)
 
 _PATIENCE = 120  # seconds: machines that run tests are busy
 
@@ -126,7 +128,7 @@ def served(tiny_generator: MobileStyleGAN, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def client(served: Client, easy_inversion: None) -> Iterator[Client]:  # noqa: F811
+def client(served: Client, easy_inversion: None) -> Iterator[Client]:
     """The studio without faces; after each test it is alive, and no upload is left lying about."""
     yield served
     assert served.get("studio.json").status == 200

@@ -111,12 +111,12 @@ function open(id) {
   poll();
 }
 
-function startPage() {
+function startPage(event) {
   element("work").hidden = true;
   element("start").hidden = false;
   element("add").hidden = true;
   element("back").hidden = !faces.has(current);
-  element("choose").focus();
+  if (event) element("choose").focus(); // the button that was pressed is gone
 }
 
 const forget = guarded(async (id) => {
@@ -184,7 +184,7 @@ const preview = newestOnly(
 
 const asked = () => ({ ...sliders.read(), style: element("style").value || null });
 
-// Whoever drags on while an answer is under way keeps the slider: the answer to that drag will set it.
+// Whoever goes on while an answer is under way keeps what was touched: a later answer will set it.
 let touches = 0;
 
 async function settle(work) {
@@ -206,7 +206,12 @@ function drag() {
   preview();
 }
 
-const choose = newestOnly(guarded(() => settle((id) => api.look(id, asked()))));
+function choose() {
+  touches += 1;
+  settleAsked();
+}
+
+const settleAsked = newestOnly(guarded(() => settle((id) => api.look(id, asked()))));
 const move = (where) => guarded(() => settle((id) => api.move(id, where)))();
 const reset = guarded(() => settle((id) => api.look(id, { alphas: {}, holds: [], style: null })));
 
