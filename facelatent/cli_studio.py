@@ -62,7 +62,8 @@ def studio(photos: tuple[Path, ...], own: tuple[str, ...], port: int, open_page:
         click.echo(f"the studio is at {serving.url} (Ctrl-C ends it)")
         if open_page:
             webbrowser.open(serving.url)
-        serving.run()
+        with contextlib.suppress(KeyboardInterrupt):
+            serving.run()
     finally:
         opened.close()
 

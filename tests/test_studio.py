@@ -696,3 +696,14 @@ def test_studio_without_its_extra(tiny: tuple[str, ...], monkeypatch: pytest.Mon
     result = CliRunner().invoke(main, ["studio", *tiny])
     assert result.exit_code == 1
     assert "pip install 'facelatent[studio]'" in result.output
+
+
+def test_studio_ends_quietly(tiny: tuple[str, ...], grin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(serving: Serving) -> None:
+        serving.socket.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Serving, "run", interrupted)
+    result = CliRunner().invoke(main, ["studio", "--no-open", "--boundary", str(grin), *tiny])
+    assert result.exit_code == 0, result.output
+    assert "Aborted" not in result.output

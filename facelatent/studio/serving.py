@@ -67,6 +67,7 @@ def prepare(studio: Studio, port: int = 0) -> Serving:
         ws="none",
         lifespan="off",
         limit_concurrency=_MOST_REQUESTS,
+        timeout_keep_alive=60,
         timeout_graceful_shutdown=2,
     )
     return Serving(uvicorn.Server(config), listening, f"http://{ADDRESS}:{listening.getsockname()[1]}/{token}/")
