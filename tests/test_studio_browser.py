@@ -193,11 +193,11 @@ def test_switches_that_are_turned_on_in_a_row(colours: None, page: Page, photo: 
     for number in (0, 1):  # the second while the first is still being measured
         switches.nth(number).click()
     page.wait_shown("full", shown)
-    page.page.wait_for_function("document.getElementById('command').textContent.includes('red.boundary')")
+    page.page.wait_for_function("() => document.getElementById('command').textContent.includes('red.boundary')")
     assert all(switches.nth(number).is_checked() for number in (0, 1))
     assert page.slider(0).is_disabled()
     switches.nth(0).click()
-    page.page.wait_for_function("!document.querySelector('#sliders input[type=range]').disabled")
+    page.page.wait_for_function("() => !document.querySelector('#sliders input[type=range]').disabled")
 
 
 def test_every_control_has_a_name_and_a_ring(page: Page, photo: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_face_that_nobody_has_and_several_at_once(page: Page, photo: Path) -> 
     page.wait_shown("full", shown)
     assert page.page.locator(".tab").count() == 2
     page.page.locator(".tab .close").nth(1).click()
-    page.page.wait_for_function("document.querySelectorAll('.tab').length === 1")
+    page.page.wait_for_function("() => document.querySelectorAll('.tab').length === 1")
     assert page.page.is_visible("#stage")
     page.page.reload()  # faces outlive the page
     page.wait_shown()
