@@ -157,7 +157,7 @@ const showPicture = guarded(async () => {
   if (!state || !drawable(state)) return;
   const serial = stage.nextSerial();
   const picture = await api.picture(state.id);
-  if (state.id === current) await stage.show(picture, serial, "full");
+  if (state.id === current) await stage.show(picture, serial, "full", state.command);
 });
 
 const showBefore = guarded(async () => {

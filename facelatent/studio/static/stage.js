@@ -12,7 +12,7 @@ let shown = 0;
 
 export const nextSerial = () => ++asked;
 
-export async function show(picture, serial, kind) {
+export async function show(picture, serial, kind, command = "") {
   const bitmap = await createImageBitmap(picture);
   if (serial < shown) return;
   shown = serial;
@@ -21,6 +21,7 @@ export async function show(picture, serial, kind) {
   after.getContext("2d").drawImage(bitmap, 0, 0);
   after.dataset.shown = kind;
   after.dataset.serial = serial;
+  after.dataset.command = command; // which draws this picture
   stage.classList.remove("empty");
 }
 
