@@ -181,6 +181,9 @@ def test_keys(page: Page, photo: Path) -> None:
     page.page.keyboard.press("Control+Shift+z")
     page.wait_drawn("1.3")
     assert page.pixels() == moved
+    undone = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'z', ctrlKey: true, bubbles: true }))"
+    page.slider().evaluate(f"slider => {{ ({_BURST})(slider); {undone}; }}")  # before the burst is chosen
+    assert float(page.slider().input_value()) == pytest.approx(1.3)
     page.slider().focus()
     page.page.keyboard.press("0")
     page.wait_drawn("0")

@@ -213,6 +213,13 @@ function choose() {
 
 const settleAsked = newestOnly(guarded(() => settle((id) => api.look(id, asked()))));
 const move = (where) => guarded(() => settle((id) => api.move(id, where)))();
+// To the look that was chosen, from sliders that were moved on.
+function back() {
+  touches += 1;
+  setControls(faces.get(current));
+  showPicture();
+}
+
 const reset = guarded(() => settle((id) => api.look(id, { alphas: {}, holds: [], style: null })));
 
 // A face that is being inverted is asked how it goes.
@@ -270,7 +277,8 @@ function keys(event) {
   if (command && (key === "z" || key === "y")) {
     event.preventDefault();
     const where = key === "y" || event.shiftKey ? "redo" : "undo";
-    if (!element(where).disabled) move(where);
+    if (where === "undo" && sliders.dropMove()) back();
+    else if (!element(where).disabled) move(where);
   } else if (key === "b" && !command) stage.holdBefore(true);
 }
 

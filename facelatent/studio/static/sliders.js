@@ -40,9 +40,26 @@ function make(tag, properties) {
   return Object.assign(document.createElement(tag), properties);
 }
 
+// A key makes a change each time it repeats: the last of them is chosen, after a pause, and one step of undo.
+let pause = 0;
+
+function chooseAfter(milliseconds, onChoose) {
+  clearTimeout(pause);
+  pause = setTimeout(() => {
+    pause = 0;
+    onChoose();
+  }, milliseconds);
+}
+
+// Whether something was moved and not chosen yet; it is not going to be.
+export function dropMove() {
+  const dropped = pause !== 0;
+  clearTimeout(pause);
+  pause = 0;
+  return dropped;
+}
+
 function listen(row, onMove, onChoose) {
-  // A key makes a change each time it repeats: the last of them is one step of undo.
-  let pause = 0;
   let byKey = false;
   row.range.addEventListener("keydown", (event) => {
     byKey = true;
@@ -54,19 +71,17 @@ function listen(row, onMove, onChoose) {
     onMove();
   });
   row.range.addEventListener("change", () => {
-    clearTimeout(pause);
-    if (byKey) pause = setTimeout(onChoose, 400);
+    if (byKey) chooseAfter(400, onChoose);
     else onChoose();
   });
   row.range.addEventListener("dblclick", putBack);
   row.hold.addEventListener("change", onChoose);
 
   function putBack() {
-    clearTimeout(pause);
     row.range.value = 0;
     paint(row);
     onMove();
-    pause = setTimeout(onChoose, 100);
+    chooseAfter(100, onChoose);
   }
 }
 
