@@ -20,6 +20,7 @@ from facelatent import (
     cli_generators,
     cli_kernels,
     cli_photos,
+    cli_studio,
     cli_training,
 )
 from facelatent.cli_common import (
@@ -276,3 +277,4 @@ cli_generators.add_to(main)
 cli_kernels.add_to(main)
 cli_evaluate.add_to(main)
 cli_training.add_to(main)
+cli_studio.add_to(main)

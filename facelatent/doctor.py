@@ -103,6 +103,7 @@ def _extras() -> list[Finding]:
     return [
         _package("open_clip_torch", "only for CLIP guidance: pip install 'facelatent[clip]'", "open_clip"),
         _package("imageio-ffmpeg", "only for MP4: pip install 'facelatent[video]'", "imageio_ffmpeg"),
+        _package("uvicorn", "only for the studio: pip install 'facelatent[studio]'"),
     ]
 
 

@@ -236,6 +236,7 @@ def test_doctor() -> None:
         "backend",
         "cache",
         "open_clip_torch",
+        "uvicorn",
     }
     assert found["torch"]["seen"] == torch.__version__
     assert found["cache"]["seen"] == os.environ["FACELATENT_CACHE"]

@@ -23,6 +23,7 @@ from facelatent.inversion.optimize import (
 )
 from facelatent.inversion.tuning import TuneSettings, tune
 from facelatent.latent import Latent
+from facelatent.progress import Progress
 from facelatent.stylegan_ops import Generator
 
 #: From the fastest to the most faithful; what stands before a plus is the start of what stands behind it.
@@ -123,7 +124,7 @@ def invert(
     settings: OptimizeSettings | None = None,
     photo_sha256: str | None = None,
     source: str = "the picture",
-    progress: bool = False,
+    progress: Progress = False,
     tune_settings: TuneSettings | None = None,
     encoder: Encoder | None = None,
     time_limit: float | None = None,
@@ -140,7 +141,7 @@ def invert(
         settings: of the optimisation.
         photo_sha256: checksum of the photo's file, recorded in the latent.
         source: what messages call the photo.
-        progress: show progress bars with the current loss.
+        progress: show progress bars with the current loss, or what to tell instead.
         tune_settings: of the tuning.
         encoder: where methods with ``encoder`` start.
         time_limit: seconds; see :class:`Recipe`.
@@ -168,7 +169,7 @@ def invert_with(
     face: int | None = None,
     photo_sha256: str | None = None,
     source: str = "the picture",
-    progress: bool = False,
+    progress: Progress = False,
 ) -> Latent:
     """:func:`invert` by a :class:`Recipe`."""
     began = time.monotonic()
@@ -209,7 +210,7 @@ def check_recipe(recipe: Recipe, generator: Generator) -> None:
 
 
 def _found(
-    recipe: Recipe, square: Image.Image, generator: Generator, began: float, progress: bool
+    recipe: Recipe, square: Image.Image, generator: Generator, began: float, progress: Progress
 ) -> tuple[Tensor, GeneratorDelta | None]:
     """Codes of an aligned crop, and the tuning if the method has one."""
     method, encoder = recipe.method_for(generator), recipe.encoder_for(generator)

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from facelatent.faces import find_faces, identity
 from facelatent.images import to_arrays, to_tensor
 from facelatent.inversion.descent import Limits, descend
 from facelatent.inversion.identity import DlibIdentity, frames_in
 from facelatent.inversion.perceptual import half_precision, load_lpips, lpips
+from facelatent.progress import Progress, progress_bar
 from facelatent.stylegan_ops import Generator
 
 #: Side at which pictures are compared; LPIPS is defined by its resolution, and papers report 256 px.
@@ -128,7 +128,7 @@ def optimize(
     square: Image.Image,
     generator: Generator,
     settings: OptimizeSettings,
-    progress: bool = False,
+    progress: Progress = False,
     start: Tensor | None = None,
     seconds: float | None = None,
 ) -> Tensor:
@@ -138,7 +138,7 @@ def optimize(
         square: the crop.
         generator: draws.
         settings: how.
-        progress: show a progress bar.
+        progress: show a progress bar, or what to tell instead.
         start: [1, num_ws, 512] codes to start from, an encoder's say: then there is no search for one w.
         seconds: end after so long; the schedule is fitted to it.
     """
@@ -171,7 +171,7 @@ def optimize(
         offset = (start.to(generator.device) - generator.w_avg) @ generator.w_components.T
         v, first = offset / generator.w_scales.clamp_min(1e-6), 0
     total = first + settings.ws_steps
-    with tqdm(total=total, desc="inverting", unit="step", disable=not progress) as bar:
+    with progress_bar("inverting", total, progress) as bar:
         if first:
             v = descended(v, first, first / total)
         v = descended(v.expand(1, generator.num_ws, -1), settings.ws_steps, settings.ws_steps / total)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from facelatent.delta import GeneratorDelta, tunable, unit
 from facelatent.inversion.descent import Limits, descend
 from facelatent.inversion.optimize import Likeness, face_weights
 from facelatent.inversion.perceptual import half_precision
+from facelatent.progress import Progress, progress_bar
 from facelatent.stylegan_ops import Generator
 
 
@@ -58,7 +58,7 @@ def tune(
     ws: Tensor,
     square: Image.Image,
     settings: TuneSettings | None = None,
-    progress: bool = False,
+    progress: Progress = False,
     seconds: float | None = None,
 ) -> GeneratorDelta:
     """What makes ``generator`` draw ``square`` at ``ws``.
@@ -68,7 +68,7 @@ def tune(
         ws: [1, num_ws, 512] codes: the pivot, which stays.
         square: the aligned crop.
         settings: how.
-        progress: show a progress bar.
+        progress: show a progress bar, or what to tell instead.
         seconds: end after so long; the schedule is fitted to it.
     """
     chosen = settings or TuneSettings()
@@ -84,7 +84,7 @@ def tune(
         loss = likeness(image)
         return loss if step % chosen.crop_every else loss + pieces.loss(image)
 
-    with tqdm(total=chosen.steps, desc="tuning", unit="step", disable=not progress) as bar:
+    with progress_bar("tuning", chosen.steps, progress) as bar:
         limits = Limits(chosen.steps, seconds, enough=chosen.enough)
         descend(loss_of, list(moving.differences.values()), chosen.learning_rate, limits, bar, betas=(0.9, 0.99))
     return moving.delta()

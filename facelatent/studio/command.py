@@ -1,0 +1,43 @@
+"""The command that makes on the command line what the studio shows."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from facelatent.studio.looks import Look
+
+
+def edit_command(
+    source: str,
+    look: Look,
+    out: str,
+    plain: str,
+    styles: Mapping[str, Path],
+    options: tuple[str, ...] = (),
+) -> str:
+    """The ``facelatent edit`` that draws ``look``.
+
+    Args:
+        source: photo or latent file.
+        look: what is shown.
+        out: picture that it writes.
+        plain: an attribute that is named with strength 0 where nothing is changed.
+        styles: files by name.
+        options: of the generator and the device.
+    """
+    words = ["facelatent", "edit", _file(source)]
+    # Where scores are held, a face without edits is edited all the same: strength 0 keeps it as it is.
+    for name, alpha in look.alphas or ((plain, 0.0),):
+        words += ["--attr", name, "--alpha", f"{alpha:g}"]
+    if look.holds:
+        words += ["--hold", ",".join(look.holds)]
+    if look.style is not None:
+        words += ["--style", _file(str(styles[look.style]))]
+    return shlex.join([*words, *options, "-o", _file(out)])
+
+
+def _file(name: str) -> str:
+    """A file's name that no command takes for an option."""
+    return f"./{name}" if name.startswith("-") else name

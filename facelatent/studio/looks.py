@@ -1,0 +1,112 @@
+"""What a person asks for: where the sliders stand, what is held, which style; and the way back."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from facelatent.errors import FacelatentError, UnknownAttribute
+
+#: How far a slider goes to either side, in standard deviations, and its step.
+LARGEST, STEP = 5.0, 0.1
+_DECIMALS = 2
+#: Looks that can be undone.
+_REMEMBERED = 200
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a face is to look.
+
+    Attributes:
+        alphas: attributes that are changed with their strengths, in the order of the sliders; none is 0.
+        holds: attributes whose scores are to stay as they are without the edits.
+        style: name of the style that it is drawn in; None for the generator's own.
+    """
+
+    alphas: tuple[tuple[str, float], ...] = ()
+    holds: tuple[str, ...] = ()
+    style: str | None = None
+
+    @classmethod
+    def read(cls, given: Any, attributes: Collection[str], styles: Collection[str]) -> Look:
+        """A look as a page describes it: ``{"alphas": {"smile": 2}, "holds": ["age"], "style": null}``.
+
+        A strength of a held attribute is dropped: what holds it decides about it.
+
+        Args:
+            given: whatever came.
+            attributes: known ones, in the order of the sliders.
+            styles: known ones.
+
+        Raises:
+            UnknownAttribute: it names another attribute.
+            FacelatentError: it is not such a description, or a strength is not a number within :data:`LARGEST`.
+        """
+        if not isinstance(given, dict) or not given.keys() <= {"alphas", "holds", "style"}:
+            raise FacelatentError("a look is an object with alphas, holds and style")
+        alphas, holds, style = given.get("alphas", {}), given.get("holds", []), given.get("style")
+        if not isinstance(alphas, dict) or not isinstance(holds, list):
+            raise FacelatentError("alphas is an object of strengths, holds a list of attributes")
+        for name in [*alphas, *holds]:
+            if not isinstance(name, str) or name not in attributes:
+                raise UnknownAttribute(f"unknown attribute {reprlib.repr(name)} (known: {', '.join(attributes)})")
+        if style is not None and (not isinstance(style, str) or style not in styles):
+            raise FacelatentError(f"unknown style {reprlib.repr(style)} (known: {', '.join(styles) or 'none'})")
+        strengths = {name: _strength(name, alpha) for name, alpha in alphas.items()}
+        moved = tuple((name, strengths[name]) for name in attributes if strengths.get(name) and name not in holds)
+        return cls(moved, tuple(name for name in attributes if name in holds), style)
+
+    def described(self) -> dict[str, Any]:
+        """What :meth:`read` reads."""
+        return {"alphas": dict(self.alphas), "holds": list(self.holds), "style": self.style}
+
+
+def _strength(name: str, value: Any) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) <= LARGEST:  # not >, which NaN is not either
+        seen = reprlib.repr(value)
+        raise FacelatentError(f"the strength of {name} is a number from {-LARGEST:g} to {LARGEST:g}, not {seen}")
+    # Rounded, so that the command that is shown says it exactly.
+    return round(float(value), _DECIMALS) + 0.0
+
+
+@dataclass
+class History:
+    """Looks that were chosen one after another, with a place among them."""
+
+    _looks: list[Look] = field(default_factory=lambda: [Look()])
+    _place: int = 0
+
+    @property
+    def current(self) -> Look:
+        """The look that is chosen."""
+        return self._looks[self._place]
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a look before it."""
+        return self._place > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a look after it."""
+        return self._place + 1 < len(self._looks)
+
+    def put(self, look: Look) -> None:
+        """Choose a look; those that were undone are forgotten. The current one again changes nothing."""
+        if look != self.current:
+            self._looks = [*self._looks[: self._place + 1], look][-_REMEMBERED:]
+            self._place = len(self._looks) - 1
+
+    def undo(self) -> Look:
+        """Go back to the look before, if there is one."""
+        self._place = max(self._place - 1, 0)
+        return self.current
+
+    def redo(self) -> Look:
+        """Go forth again, if something was undone."""
+        self._place = min(self._place + 1, len(self._looks) - 1)
+        return self.current

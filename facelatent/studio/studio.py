@@ -1,0 +1,177 @@
+"""Faces that are open in the studio, their files, and the thread that works on them."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from concurrent.futures import Future
+from pathlib import Path
+
+import torch
+
+from facelatent.errors import FacelatentError, InvalidFile
+from facelatent.images import open_image
+from facelatent.latent import SUFFIX, Latent
+from facelatent.studio.session import Session, Stopped, Workbench
+from facelatent.studio.worker import Worker
+
+#: Faces that are open at once, and characters of a name that are kept.
+MOST_FACES, LONGEST_NAME = 8, 80
+#: The truncation of random faces.
+SAMPLE_PSI = 0.7
+
+
+class UnknownFace(FacelatentError):
+    """A face that is not open, or no longer."""
+
+
+class TooManyFaces(FacelatentError):
+    """No room for one more face."""
+
+
+class Studio:
+    """Several sessions and one :class:`Worker`. Its methods may be called from any thread.
+
+    Args:
+        bench: what the sessions share.
+        most: faces that are open at once.
+
+    Attributes:
+        bench: as given.
+        worker: the thread; whatever draws goes through it.
+        folder: private folder of uploads, removed by :meth:`close`.
+    """
+
+    def __init__(self, bench: Workbench, most: int = MOST_FACES) -> None:
+        self.bench = bench
+        self.worker = Worker()
+        self.folder = Path(tempfile.mkdtemp(prefix="facelatent-studio-"))
+        self._most = most
+        self._sessions: dict[str, Session] = {}
+
+    def new_file(self) -> Path:
+        """A path of our own choosing for an upload."""
+        return self.folder / secrets.token_hex(8)
+
+    def open_upload(self, file: Path, name: str) -> str:
+        """A new face from an uploaded photo or latent.
+
+        Args:
+            file: one of :meth:`new_file`; it is the studio's from now on, and removed where it is refused.
+            name: what the person's file is called; no path in it is ever opened.
+
+        Returns:
+            Its identifier. Inverting goes on in the background.
+
+        Raises:
+            UnreadableImage: it is no photo that can be opened.
+            InvalidFile, IncompatibleLatent: it is called like a latent, and is none for this generator.
+            TooManyFaces: close one first.
+        """
+        name = shown_name(name)
+        try:
+            self._check_room()
+            if name.endswith(".safetensors"):
+                session = self._of_latent(Latent.load(file), name)
+                file.unlink()
+            else:
+                open_image(file)
+                session = Session(self.bench, name, file)
+        except FacelatentError as error:
+            file.unlink(missing_ok=True)
+            raise type(error)(str(error).replace(str(file), name)) from error
+        return self._add(session)
+
+    def open_file(self, path: Path) -> str:
+        """A new face from a photo or latent of the user's, named on the command line; errors as :meth:`open_upload`.
+
+        A photo's latent is kept beside it, and taken from there.
+        """
+        self._check_room()
+        if path.name.endswith(".safetensors"):
+            return self._add(self._of_latent(Latent.load(path), path.name, str(path)))
+        open_image(path)
+        return self._add(Session(self.bench, path.name, path, source=str(path)))
+
+    def open_sample(self, seed: int) -> str:
+        """A new face that nobody has, the one of ``facelatent sample --seed``."""
+        self._check_room()
+        generator = self.bench.generator
+        with torch.no_grad():
+            ws = generator.broadcast(generator.sample_w(seed, SAMPLE_PSI)).contiguous()
+        method = {"method": "sample", "seed": seed, "psi": SAMPLE_PSI}
+        latent = Latent(ws.cpu(), generator.name, generator.fingerprint, method)
+        return self._add(self._of_latent(latent, f"seed{seed:04d}{SUFFIX}"))
+
+    def session(self, identifier: str) -> Session:
+        """The face of that identifier.
+
+        Raises:
+            UnknownFace: there is none.
+        """
+        try:
+            return self._sessions[identifier]
+        except KeyError:
+            raise UnknownFace("this face is not open any more; open the photo again") from None
+
+    def sessions(self) -> dict[str, Session]:
+        """All open faces by identifier, the oldest first."""
+        return dict(self._sessions)
+
+    def stop(self, identifier: str) -> None:
+        """Let a face stay as it is now: its inversion ends at the next step."""
+        self.session(identifier).stop()
+
+    def close_face(self, identifier: str) -> Future[None]:
+        """Forget a face and the copy of its photo."""
+        self.stop(identifier)
+        session = self._sessions.pop(identifier)
+        return self.worker.quick(lambda: self._remove(session))
+
+    def close(self) -> None:
+        """End the work and remove all uploads."""
+        self.worker.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_room(self) -> None:
+        if len(self._sessions) >= self._most:
+            raise TooManyFaces(f"{self._most} faces are open; close one first")
+
+    def _of_latent(self, latent: Latent, name: str, source: str | None = None) -> Session:
+        if len(latent.ws) != 1 or not latent.ws.isfinite().all():
+            raise InvalidFile(f"{name} does not hold the codes of one face")
+        session = Session(self.bench, name, source=source)
+        session.take(latent)
+        return session
+
+    def _add(self, session: Session) -> str:
+        identifier = secrets.token_urlsafe(9)
+        self._sessions[identifier] = session
+        if session.latent is None:
+            self.worker.quick(session.begin)
+            self.worker.slow(lambda: self._refine(identifier, session))
+        return identifier
+
+    def _refine(self, identifier: str, session: Session) -> None:
+        if identifier in self._sessions:  # it may have been closed while it was looked for
+            session.refine(self._between_steps)
+
+    def _between_steps(self, what: str, done: int, total: int) -> None:
+        self.worker.serve()
+        if self.worker.closed:
+            raise Stopped
+
+    def _remove(self, session: Session) -> None:
+        if session.photo is not None and session.photo.parent == self.folder:
+            session.photo.unlink(missing_ok=True)
+
+
+def shown_name(name: str) -> str:
+    """The last part of a file's name, without what could be mistaken for something else on a page or in a terminal."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    clean = "".join(character for character in last if character.isprintable()).strip()
+    if len(clean) > LONGEST_NAME:
+        stem, dot, ending = clean.rpartition(".")
+        clean = stem[: LONGEST_NAME - 20] + dot + ending[:19] if dot else clean[:LONGEST_NAME]
+    return clean if clean.strip(". ") else "photo.jpg"

@@ -1,0 +1,294 @@
+"""The studio in a real Chromium: drop, slide, save, undo, keys, a phone's width. Skipped where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from studio_parts import picture_bytes, workbench
+
+from facelatent.studio import Studio
+from facelatent.studio.serving import Serving, prepare
+from facelatent.stylegan_ops import MobileStyleGAN
+
+pytest_plugins = ("studio_parts",)
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
+
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_PATIENCE = 120_000  # milliseconds: machines that run tests are busy
+
+
+def chromium() -> str | None:
+    """Path of a Chromium: ``FACELATENT_CHROMIUM``, or one on the PATH."""
+    return os.environ.get("FACELATENT_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    if (path := chromium()) is None:
+        pytest.skip("no Chromium: install one (apt-get install chromium-headless-shell), or set FACELATENT_CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        # Containers have no user namespaces for its sandbox; the page is our own.
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def serving(tiny_generator: MobileStyleGAN, tmp_path: Path, easy_inversion: None) -> Iterator[Serving]:
+    studio = Studio(workbench(tiny_generator, tmp_path))
+    made = prepare(studio)
+    thread = threading.Thread(target=made.run, daemon=True)
+    thread.start()
+    while not made.server.started:
+        time.sleep(0.01)
+    yield made
+    made.server.should_exit = True
+    thread.join(10)
+    studio.close()
+
+
+class Page:
+    """A page of the studio, and everything that it asked for and complained about."""
+
+    def __init__(self, context: sync_api.BrowserContext, url: str) -> None:
+        self.page = context.new_page()
+        self.page.set_default_timeout(_PATIENCE)
+        self.requested: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requested.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
+        self.page.goto(url)
+
+    def wait_shown(self, kind: str = "full", after: int = 0) -> int:
+        """Wait for a picture newer than ``after``; returns its serial."""
+        self.page.wait_for_function(
+            "([kind, after]) => { const c = document.getElementById('after').dataset;"
+            " return c.shown === kind && Number(c.serial) > after }",
+            arg=[kind, after],
+        )
+        return self.serial()
+
+    def wait_drawn(self, alpha: str) -> None:
+        """Wait for the full picture of the look whose only strength is ``alpha``."""
+        self.page.wait_for_function(
+            "alpha => document.getElementById('after').dataset.command.includes(`--alpha ${alpha} `)", arg=alpha
+        )
+
+    def serial(self) -> int:
+        return int(self.page.eval_on_selector("#after", "canvas => canvas.dataset.serial || 0"))
+
+    def pixels(self) -> list[int]:
+        """The shown picture, as numbers that two pictures can be compared by."""
+        pixels: list[int] = self.page.eval_on_selector(
+            "#after",
+            "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)",
+        )
+        return pixels
+
+    def open(self, path: Path) -> int:
+        self.page.set_input_files("#file", path)
+        return self.wait_shown()
+
+    def slider(self, number: int = 0) -> sync_api.Locator:
+        return self.page.locator("#sliders input[type=range]").nth(number)
+
+
+@pytest.fixture
+def page(browser: sync_api.Browser, serving: Serving) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1200, "height": 800}, accept_downloads=True)
+    yield (opened := Page(context, serving.url))
+    context.close()
+    # Whatever a test does: nothing but the studio was asked for anything, and no script failed.
+    strangers = [url for url in opened.requested if not url.startswith((serving.url, "blob:"))]
+    assert not strangers
+    assert not opened.complaints
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "me.jpg"
+    path.write_bytes(picture_bytes())
+    return path
+
+
+def test_upload_slide_download(page: Page, photo: Path, tmp_path: Path) -> None:
+    first = page.open(photo)
+    plain = page.pixels()
+    # A drag with the mouse: a preview while it goes on, the full picture after it.
+    box = page.slider().bounding_box()
+    middle, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.page.mouse.move(middle, y)
+    page.page.mouse.down()
+    page.page.mouse.move(middle + box["width"] / 8, y)
+    page.page.mouse.move(middle + box["width"] / 5, y)
+    dragged = page.wait_shown("preview", first)
+    page.page.mouse.up()
+    page.wait_shown("full", dragged)
+    assert page.pixels() != plain
+    alpha = float(page.slider().input_value())
+    assert 1.5 < alpha < 2.5
+    assert f"--alpha {alpha:g}" in page.page.inner_text("#command")
+    with page.page.expect_download() as download:
+        page.page.click("[data-save=picture]")
+    assert download.value.suggested_filename == "me-edited.png"
+    download.value.save_as(tmp_path / "saved.png")
+    saved = Image.open(tmp_path / "saved.png")
+    assert (saved.format, saved.size) == ("PNG", (64, 64))
+    with page.page.expect_download() as download:
+        page.page.click("[data-save=clip]")
+    assert download.value.suggested_filename == "me.gif"
+    with page.page.expect_download() as download:
+        page.page.click("[data-save=latent]")
+    download.value.save_as(tmp_path / "me.latent.safetensors")
+    # And the latent opens again.
+    page.page.click("#add")
+    page.page.set_input_files("#file", tmp_path / "me.latent.safetensors")
+    page.page.wait_for_selector("text=me.latent.safetensors")
+    page.wait_shown("full", page.serial() - 1)
+
+
+# Keys pressed so fast that the machine's speed does not matter.
+_BURST = """slider => { for (let press = 0; press < 12; press++) {
+  slider.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+  slider.stepUp();
+  slider.dispatchEvent(new Event("input"));
+  slider.dispatchEvent(new Event("change"));
+} }"""
+
+
+def test_keys(page: Page, photo: Path) -> None:
+    page.open(photo)
+    plain = page.pixels()
+    page.slider().focus()
+    page.page.keyboard.press("ArrowRight")
+    page.wait_drawn("0.1")
+    page.slider().evaluate(_BURST)
+    page.wait_drawn("1.3")
+    moved = page.pixels()
+    page.page.keyboard.press("Control+z")  # a burst is one step
+    page.wait_drawn("0.1")
+    assert float(page.slider().input_value()) == pytest.approx(0.1)
+    page.page.keyboard.press("Control+Shift+z")
+    page.wait_drawn("1.3")
+    assert page.pixels() == moved
+    undone = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'z', ctrlKey: true, bubbles: true }))"
+    page.slider().evaluate(f"slider => {{ ({_BURST})(slider); {undone}; }}")  # before the burst is chosen
+    assert float(page.slider().input_value()) == pytest.approx(1.3)
+    page.slider().focus()
+    page.page.keyboard.press("0")
+    page.wait_drawn("0")
+    assert page.pixels() == plain
+    page.page.keyboard.down("b")
+    assert page.page.is_visible("#tag-before")
+    page.page.keyboard.up("b")
+    assert not page.page.is_visible("#tag-before")
+
+
+def test_switches_that_are_turned_on_in_a_row(colours: None, page: Page, photo: Path) -> None:
+    shown = page.open(photo)
+    switches = page.page.locator("#sliders [role=switch]")
+    for number in (0, 1):  # the second while the first is still being measured
+        switches.nth(number).click()
+    page.wait_shown("full", shown)
+    page.page.wait_for_function("() => document.getElementById('command').textContent.includes('red.boundary')")
+    assert all(switches.nth(number).is_checked() for number in (0, 1))
+    assert page.slider(0).is_disabled()
+    switches.nth(0).click()
+    page.page.wait_for_function("() => !document.querySelector('#sliders input[type=range]').disabled")
+
+
+def test_every_control_has_a_name_and_a_ring(page: Page, photo: Path) -> None:
+    page.open(photo)
+    nameless = page.page.evaluate(
+        """() => [...document.querySelectorAll('button, input, select, a, summary')].filter(element => {
+          const labels = [...(element.labels || [])].map(label => label.textContent).join('');
+          return !(element.getAttribute('aria-label') || labels || element.textContent
+            || element.getAttribute('aria-labelledby')).trim();
+        }).map(element => element.outerHTML)"""
+    )
+    assert nameless == []
+    page.page.keyboard.press("Tab")
+    assert page.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    # Everything can be reached: Tab goes through the sliders to the save buttons.
+    reached = set()
+    for _ in range(40):
+        page.page.keyboard.press("Tab")
+        reached.add(page.page.evaluate("document.activeElement.id || document.activeElement.dataset.save"))
+    assert {"wipe", "slider-0", "slider-1", "picture", "latent", "copy"} <= reached
+
+
+def test_the_wipe_shows_the_photo(page: Page, photo: Path) -> None:
+    page.open(photo)
+    page.page.wait_for_selector("#before:not([hidden])", state="attached")
+    page.page.focus("#wipe")
+    for _ in range(40):
+        page.page.keyboard.press("ArrowRight")
+    assert page.page.eval_on_selector("#stage", "stage => stage.style.getPropertyValue('--wipe')") == "40%"
+    assert page.page.is_visible("#tag-before")
+
+
+def test_bad_uploads_get_a_message_and_the_page_goes_on(page: Page, photo: Path, tmp_path: Path) -> None:
+    for name, data, message in (("a.png", b"no picture", "not an image"), ("b.jpg", b"", "is empty")):
+        (tmp_path / name).write_bytes(data)
+        page.page.set_input_files("#file", tmp_path / name)
+        page.page.wait_for_selector(f"#toast:has-text('{message}')")
+        assert name in page.page.inner_text("#toast")
+    # The browser itself reports refused requests on its console.
+    page.complaints = [line for line in page.complaints if "422" not in line]
+    page.open(photo)
+
+
+def test_a_face_that_nobody_has_and_several_at_once(page: Page, photo: Path) -> None:
+    page.page.click("#random")
+    shown = page.wait_shown()
+    assert page.page.is_hidden("[data-save=photo]")
+    page.page.click("#add")
+    page.page.set_input_files("#file", photo)
+    page.page.wait_for_selector(".tab >> nth=1")
+    page.wait_shown("full", shown)
+    assert page.page.locator(".tab").count() == 2
+    page.page.locator(".tab .close").nth(1).click()
+    page.page.wait_for_function("() => document.querySelectorAll('.tab').length === 1")
+    assert page.page.is_visible("#stage")
+    page.page.reload()  # faces outlive the page
+    page.wait_shown()
+
+
+def test_a_phone(browser: sync_api.Browser, serving: Serving, photo: Path) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    phone = Page(context, serving.url)
+    phone.open(photo)
+    assert phone.page.evaluate("document.documentElement.scrollWidth") <= 360
+    small = phone.page.evaluate(
+        """() => [...document.querySelectorAll('#work button')].filter(button => button.offsetParent
+          && (button.offsetHeight < 30 || button.offsetWidth < 30)).map(button => button.outerHTML)"""
+    )
+    assert small == []
+    # The picture stays in sight while the last slider is moved.
+    phone.slider(1).scroll_into_view_if_needed()
+    stage, slider = phone.page.locator("#stage").bounding_box(), phone.slider(1).bounding_box()
+    assert stage["y"] >= -1
+    assert stage["y"] + stage["height"] <= slider["y"] + 1
+    context.close()
+
+
+def test_a_dark_page(browser: sync_api.Browser, serving: Serving) -> None:
+    context = browser.new_context(color_scheme="dark")
+    dark = Page(context, serving.url)
+    colour = "getComputedStyle(document.body).backgroundColor"
+    before = dark.page.evaluate(colour)
+    dark.page.click("#theme")
+    after = dark.page.evaluate(colour)
+    assert sum(map(int, before[4:-1].split(","))) < 120
+    assert sum(map(int, after[4:-1].split(","))) > 600
+    context.close()
