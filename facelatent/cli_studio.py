@@ -27,12 +27,22 @@ def add_to(group: click.Group) -> None:
 @click.option(
     "--boundary", "own", multiple=True, metavar="FILE", help="A slider for this boundary file, too; may be repeated."
 )
+@click.option(
+    "--style",
+    "styles",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Offer this style; may be repeated.",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port on 127.0.0.1.  [default: a free one]")
 @click.option("--open/--no-open", "open_page", default=True, show_default=True, help="Open the page in a browser.")
 @recipe_options
 @generator_option
 @device_option
-def studio(photos: tuple[Path, ...], own: tuple[str, ...], port: int, open_page: bool, **options: Any) -> None:
+def studio(
+    photos: tuple[Path, ...], own: tuple[str, ...], styles: tuple[Path, ...], port: int, open_page: bool, **options: Any
+) -> None:
     """Edit faces in the browser, with sliders.
 
     Opens a page that only this machine can reach, and only with the key in its address. A photo can be edited after a
@@ -44,7 +54,7 @@ def studio(photos: tuple[Path, ...], own: tuple[str, ...], port: int, open_page:
       facelatent studio
       facelatent studio me.jpg
       facelatent studio me.jpg anna.latent.safetensors --no-open --port 8000
-      facelatent studio --boundary hat.boundary.safetensors
+      facelatent studio --boundary hat.boundary.safetensors --style mona.safetensors
     """
     try:
         from facelatent.studio.serving import prepare
@@ -54,7 +64,7 @@ def studio(photos: tuple[Path, ...], own: tuple[str, ...], port: int, open_page:
         ) from error
     from facelatent.studio import Studio
 
-    opened = Studio(_workbench(own, options))
+    opened = Studio(_workbench(own, styles, options))
     try:
         for photo in photos:
             opened.open_file(photo)
@@ -68,11 +78,11 @@ def studio(photos: tuple[Path, ...], own: tuple[str, ...], port: int, open_page:
         opened.close()
 
 
-def _workbench(own: tuple[str, ...], options: dict[str, Any]) -> Workbench:
+def _workbench(own: tuple[str, ...], styles: tuple[Path, ...], options: dict[str, Any]) -> Workbench:
     from facelatent.boundaries import load_boundary, shipped_boundaries
     from facelatent.errors import IncompatibleLatent
     from facelatent.inversion import Recipe, check_recipe
-    from facelatent.studio import Workbench
+    from facelatent.studio import StyleShelf, Workbench
 
     generator, recipe = chosen_generator(options), chosen_recipe(options)
     check_recipe(recipe or Recipe(), generator)
@@ -87,4 +97,5 @@ def _workbench(own: tuple[str, ...], options: dict[str, Any]) -> Workbench:
         )
     named = ("--generator", options["generator_name"]) if options["generator_name"] else ()
     device = ("--device", options["device"]) if options["device"] else ()
-    return Workbench(generator, boundaries, recipe, options=(*named, *device))
+    shelf = StyleShelf.read(styles, generator)
+    return Workbench(generator, boundaries, recipe, shelf=shelf, options=(*named, *device))

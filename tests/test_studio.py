@@ -19,6 +19,7 @@ from PIL import Image
 from studio_parts import STEPS, picture_bytes, workbench
 
 from facelatent.cli import main
+from facelatent.domain_adapt import Style
 from facelatent.editor import draw, invert_photo, latent_path
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile, UnknownAttribute, UnreadableImage
 from facelatent.inversion import Recipe
@@ -239,22 +240,21 @@ def test_a_hold_that_fails_leaves_the_look(face: Session, colours: None, monkeyp
     assert face.history.current == Look()
 
 
-def test_a_style_draws_with_its_generator(face: Session, tiny_generator: MobileStyleGAN) -> None:
-    class Painted(MobileStyleGAN):
-        fingerprint = tiny_generator.fingerprint
-
-    def apply(generator: MobileStyleGAN, file: Path) -> MobileStyleGAN:
-        assert file == Path("klimt.safetensors")
-        painted = Painted("painted", (32, 32, 32, 32))
-        painted.load_state_dict(generator.state_dict())
-        painted.to_img_bias.add_(0.5)
-        return painted
-
-    face.bench = replace(face.bench, shelf=StyleShelf({"klimt": Path("klimt.safetensors")}, apply))
+def test_a_style_draws_with_its_generator(face: Session, tiny_generator: MobileStyleGAN, tmp_path: Path) -> None:
+    file = tmp_path / "klimt.safetensors"
+    brighter = {
+        name: torch.full_like(bias, 0.5)
+        for name, bias in tiny_generator.named_parameters()
+        if "to_img" in name and bias.ndim == 1
+    }
+    Style.from_deltas(tiny_generator, brighter, rank=0).save(file)
+    face.bench = replace(face.bench, shelf=StyleShelf.read([file], tiny_generator))
+    with pytest.raises(FacelatentError, match="same name"):
+        StyleShelf.read([file, tmp_path / "other" / "klimt.safetensors"], tiny_generator)
     plain = pixels(face.picture())
     face.choose(face.read({"style": "klimt"}))
     assert (pixels(face.picture()) - plain).mean() > 10
-    assert "--style klimt.safetensors" in face.command()
+    assert f"--style {file}" in face.command()
     face.undo()
     assert np.array_equal(pixels(face.picture()), plain)
 

@@ -360,8 +360,8 @@ class Session:
         return self.latent
 
     def _styled(self, style: str | None) -> Generator:
-        shelf = self.bench.shelf
-        return self.bench.generator if style is None else shelf.apply(self.bench.generator, shelf.files[style])
+        generator = self.bench.generator
+        return generator if style is None else self.bench.shelf.applied(style, generator)
 
     def _drawing(self, style: str | None) -> Generator:
         """What draws this face in a style; kept, as a tuned copy takes a moment to make."""

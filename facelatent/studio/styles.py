@@ -1,16 +1,14 @@
-"""The styles that the studio offers: a name and a file each, and how a file changes a generator."""
+"""The styles that the studio offers, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facelatent.domain_adapt import Style
+from facelatent.errors import FacelatentError
 from facelatent.stylegan_ops import Generator
-
-
-def _unstyled(generator: Generator, file: Path) -> Generator:
-    return generator
 
 
 @dataclass(frozen=True)
@@ -19,8 +17,29 @@ class StyleShelf:
 
     Attributes:
         files: style files by the names that the page shows.
-        apply: gives a generator in the style of a file; it draws the codes of the one that it was given.
+        styles: what is in them.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
-    apply: Callable[[Generator, Path], Generator] = _unstyled
+    styles: Mapping[str, Style] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, files: Sequence[Path], generator: Generator) -> StyleShelf:
+        """Read style files, which are called by their names without the ending.
+
+        Raises:
+            InvalidFile: one cannot be read.
+            IncompatibleLatent: one belongs to another generator.
+            FacelatentError: two have the same name.
+        """
+        named = {file.name.removesuffix(".safetensors"): file for file in files}
+        if len(named) < len(files):
+            raise FacelatentError("two of the styles have the same name: rename one of the files")
+        styles = {name: Style.load(file) for name, file in named.items()}
+        for style in styles.values():
+            style.check(generator)
+        return cls(named, styles)
+
+    def applied(self, name: str, generator: Generator) -> Generator:
+        """``generator`` in a style; it draws the codes of the one that it was given."""
+        return self.styles[name].applied(generator)
