@@ -7,8 +7,8 @@
 A linear SVM is fitted between the top and bottom fifth of each score. What each group of layers does to each score, and
 to a few more, is fitted to the mixed codes; these slopes are candidate edits, drawn and measured on the same faces
 (resumable; with RANK and WORLD_SIZE set, a process measures its share of the faces). Each attribute then gets the
-combination that changes its score as its plain normal does and what is held least; a few are refined at the strengths
-that people use; and a strength of 1 is made to change the score by 0.8 of its standard deviations over faces. Writes
+combination that changes its score as its plain normal does and what is held least, at such a length that a strength of
+1 changes the score by 0.8 of its standard deviations over faces (gender by 0.5: at more, faces fall apart). Writes
 facelatent/boundaries/library/*.boundary.safetensors; accuracies go to results/boundaries.json, those for other
 regularisation strengths of the SVM to results/boundaries_c.json, what is to be expected of the combinations to
 results/boundaries_drift.json.
@@ -39,6 +39,7 @@ from facelatent.boundaries.disentangle import (
 )
 from facelatent.boundaries.measures import Measures, measure_faces
 from facelatent.boundaries.mixed import fit_mixed, mixed_candidates
+from facelatent.boundaries.training import TrainSettings, plain_boundary
 from facelatent.processes import Share
 from facelatent.stylegan_ops import Generator, load_generator
 
@@ -52,6 +53,7 @@ class Recipe:
     plus: str
     hold: tuple[str, ...]
     measured: str = ""  # instead of the score, what the combination changes
+    unit: float = 0.8  # of the score's standard deviations over faces, what a strength of 1 changes
 
 
 EMOTION, LANDMARKS = "emotion (fer, mini-Xception)", "geometry (dlib 68 landmarks)"
@@ -68,7 +70,11 @@ ATTRIBUTES = {
     "eyes_open": Recipe("eyes_open", LANDMARKS, "opens the eyes", (*PERSON, *POSE, "happy")),
     "age": Recipe("age", "age (dlib ONNX)", "looks older", ("male", "glasses", "skin_lightness", *POSE, "happy")),
     "gender": Recipe(
-        "male", "gender (dlib ONNX)", "looks more masculine", ("age", "glasses", "skin_lightness", *POSE, "happy")
+        "male",
+        "gender (dlib ONNX)",
+        "looks more masculine",
+        ("age", "glasses", "skin_lightness", *POSE, "happy"),
+        unit=0.5,
     ),
     "yaw": Recipe("yaw", LANDMARKS, "turns to the picture's right", (*PERSON, "pitch", "happy")),
     "pitch": Recipe("pitch", LANDMARKS, "looks down", (*PERSON, "yaw", "happy")),
@@ -97,8 +103,6 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 PSI = 0.8
 #: How far a candidate is pushed: a landmark's noise is a tenth of what most then change.
 PROBED = 1.5
-#: What a strength of 1 changes, in standard deviations of the score over the unedited faces.
-UNIT = 0.8
 
 
 def main() -> None:
@@ -110,7 +114,10 @@ def main() -> None:
     options = parser.parse_args()
     generator = load_generator()
     codes = read_codes(options.codes).reliable()
-    fitted = {name: fit(name, recipe.score, codes, generator) for name, recipe in ATTRIBUTES.items()}
+    settings = TrainSettings(ratio=RATIO)
+    fitted = {
+        name: plain_boundary(name, recipe.score, codes, generator, settings) for name, recipe in ATTRIBUTES.items()
+    }
     candidates = layer_candidates(list(fitted.values()), generator, (EVERYWHERE,))
     slopes, explained = sloping(read_codes(options.mixed).reliable(), fitted["smile"], generator)
     candidates += slopes
@@ -127,7 +134,7 @@ def main() -> None:
         plain = np.array([float(one is candidates[index]) for one in candidates])
         own = replace(fitted[name], report={**fitted[name].report, "score": target})
         made = disentangle(own, probes, recipe.hold, plain)
-        made = in_units(made, probes, index)
+        made = in_units(made, probes, index, recipe.unit)
         report = {"scorer": recipe.scorer, "plus": recipe.plus, "space": "w+", "psi": PSI, "sample_seed": 0}
         report |= {**made.report, "score": recipe.score}
         replace(made, report=report).save(library / f"{name}{SUFFIX}")
@@ -146,25 +153,12 @@ def measure(images: Tensor) -> Measures:
     return values | {f"log_{name}": np.log(values[name] + 1e-4) for name in ("surprise", "angry", "sad")}
 
 
-def in_units(made: Boundary, probes: Probes, index: int) -> Boundary:
-    """The combination, which changes its score as candidate ``index`` does, at the length of one :data:`UNIT`."""
+def in_units(made: Boundary, probes: Probes, index: int, unit: float) -> Boundary:
+    """The combination, which changes its score as candidate ``index`` does, so long that it changes it by ``unit``."""
     changes = probes.changes[made.score][:, index]
-    scale = UNIT * probes.spread[made.score] / float(changes[np.isfinite(changes)].mean())
+    scale = unit * probes.spread[made.score] / float(changes[np.isfinite(changes)].mean())
     assert made.steps is not None
     return replace(made, steps=scale * made.steps)
-
-
-def fit(name: str, score: str, codes: ScoredCodes, generator: Generator) -> Boundary:
-    """The plain boundary of a score."""
-    fitted = fit_boundary(codes.ws, codes.scores[score], ratio=RATIO, attribute=name)
-    return replace(
-        fitted,
-        std=generator.std_along(fitted.normal),
-        generator=generator.name,
-        fingerprint=generator.fingerprint,
-        w_space=generator.w_space,
-        report={"score": score, **fitted.report},
-    )
 
 
 def sloping(mixed: ScoredCodes, like: Boundary, generator: Generator) -> tuple[list[Boundary], dict[str, float]]:

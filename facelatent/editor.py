@@ -158,7 +158,7 @@ def edit_strip(
     """One face at several strengths of one attribute, side by side, labelled."""
     edits = [AttributeEdit(boundary, alpha) for alpha in alphas]
     images = [draw(generator, one.apply(ws, generator), size, shift_of([one]))[0] for one in edits]
-    labels = [f"{boundary.attribute} {alpha:+g}" if alpha else "inverted" for alpha in alphas]
+    labels = [f"{boundary.attribute} {alpha:+g}" if alpha else "unedited" for alpha in alphas]
     return strip(images, labels, size)
 
 

@@ -79,8 +79,10 @@ def train_boundary(
     """
     chosen = settings or TrainSettings()
     known = _known(generator)
-    own = _fitted(attribute, score, codes, generator, chosen, known)
-    others = [known[name] if name in known else _fitted(name, name, codes, generator, chosen) for name in chosen.hold]
+    own = plain_boundary(attribute, score, codes, generator, chosen, known)
+    others = [
+        known[name] if name in known else plain_boundary(name, name, codes, generator, chosen) for name in chosen.hold
+    ]
     if chosen.space == "w":
         made = held(own, others)
         # Projection turns the normal: the intercept keeps the plane where it was among the codes.
@@ -105,7 +107,7 @@ def train_boundary(
     return replace(made, report={**made.report, "space": chosen.space})
 
 
-def _fitted(
+def plain_boundary(
     attribute: str,
     score: str,
     codes: ScoredCodes,
@@ -113,6 +115,12 @@ def _fitted(
     settings: TrainSettings,
     known: dict[str, Boundary] | None = None,
 ) -> Boundary:
+    """Fit a boundary to a score of ``codes``, as one of ``generator``; see :func:`train_boundary` for the arguments.
+
+    Raises:
+        UnknownAttribute: the codes have no such score.
+        ValueError: too few codes for the ratio.
+    """
     fitted = fit_boundary(
         codes.ws,
         _scores(score, codes),
