@@ -56,7 +56,13 @@ def add_to(group: click.Group) -> None:
     metavar="NAME",
     help="Architecture of each --clip.  [default: ViT-B-32, then ViT-B-16]",
 )
-@click.option("--clip-precision", type=click.Choice(("fp32", "fp16")), default="fp32", show_default=True)
+@click.option(
+    "--clip-precision",
+    type=click.Choice(("fp32", "fp16")),
+    default="fp32",
+    show_default=True,
+    help="What CLIP computes in; fp16 needs a GPU.",
+)
 @click.option(
     "--text",
     "texts",
