@@ -19,8 +19,6 @@ Scope = Literal["convolutions", "published"]
 
 #: Side in pixels from which layers draw details.
 FINE = 256
-#: Bands of a wavelet transform, of which the first one is the picture at half the size.
-_BANDS = 4
 
 _COLOURS = ("to_img_", "to_rgb.")
 
@@ -57,9 +55,6 @@ class Adapted:
         self.generator = copy_sharing(generator, set(names))
         named = dict(self.generator.named_parameters())
         self.weights = {name: named[name].requires_grad_(True) for name in names}
-        if scope == "convolutions":
-            for name, weight in self.weights.items():
-                _hold_details(generator, name, weight)
         self._start = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self._rates = rates
 
@@ -91,23 +86,6 @@ def _side(generator: Generator, name: str) -> int:
     if numbered is None:
         return 4
     return (8 if isinstance(generator, MobileNetwork) else 4) << int(numbered.group(1))
-
-
-def _hold_details(generator: Generator, name: str, weight: Tensor) -> None:
-    """Let rows of a weight stay that make wavelet details of maps of :data:`FINE` px and more.
-
-    Descent draws a weave with them, in hair first, since nothing else that it may change is as fine.
-    """
-    makes_bands = isinstance(generator, MobileNetwork) and (".conv2." in name or _is_colour(name))
-    drawn = generator.resolution if _is_colour(name) else 2 * _side(generator, name)
-    if not makes_bands or name.endswith("depthwise") or drawn < FINE:
-        return
-    moving = len(weight) // _BANDS
-
-    def held(gradient: Tensor) -> Tensor:
-        return torch.cat([gradient[:moving], torch.zeros_like(gradient[moving:])])
-
-    weight.register_hook(held)  # type: ignore[no-untyped-call]
 
 
 def _folded(generator: Generator, name: str, weight: Tensor) -> float:

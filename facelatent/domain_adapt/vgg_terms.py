@@ -63,19 +63,19 @@ class VggWeights:
         flatness: gradients above the source picture's where that is flat.
         edges: gradients below the source picture's where that has strong edges.
         lattice: what repeats every four pixels.
-        detail: the finest luminance, against the source picture's.
+        detail: the finest luminance, place by place against the source picture's.
         features: colours of eyes and mouth, which keep their relation to the skin's.
     """
 
-    style: float = 2.5
+    style: float = 4.0
     colours: float = 5.0
-    statistics: float = 0.35
-    structure: float = 8.0
+    statistics: float = 0.6
+    structure: float = 6.0
     luminance: float = 3.0
     flatness: float = 15.0
-    edges: float = 15.0
+    edges: float = 20.0
     lattice: float = 30.0
-    detail: float = 2.0
+    detail: float = 6.0
     features: float = 5.0
 
 
