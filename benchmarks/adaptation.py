@@ -6,7 +6,7 @@
 Every variant adapts from the same seed and is measured on the same people by ``facelatent evaluate adaptation``'s
 numbers, at strength 1. Columns: distance to the reference's style (AlexNet's moments, which guide nothing) and palette;
 what is left of people's diversity, identity and shape; detail and lattice, for grain; seconds. A term earns its place
-where leaving it out makes a column worse that nothing else mends. ``results/adaptation-VARIANT.jpg`` shows the people.
+where leaving it out makes a column worse that nothing else mends. ``--sheets FOLDER`` keeps pictures of the people.
 
 ``--only style,colours`` leaves out these alone, ``--people 6`` measures on fewer; the whole table takes about fifteen
 runs of adapting, or half an hour on two cores.
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from common import RESULTS, publish
+from common import publish
 
 from facelatent.domain_adapt import CLIP, VGG, AdaptSettings, ClipSettings, VggWeights, adapt, prepare_reference
 from facelatent.domain_adapt.guidance import ClipGuidance
@@ -57,13 +57,20 @@ def variants(settings: AdaptSettings, only: Sequence[str]) -> Iterator[tuple[str
 
 
 def measure(
-    generator: Generator, art: Path, name: str, settings: AdaptSettings, clips: list[ClipGuidance], people: int
+    generator: Generator,
+    art: Path,
+    name: str,
+    settings: AdaptSettings,
+    clips: list[ClipGuidance],
+    people: int,
+    sheets: Path | None,
 ) -> dict[str, object]:
     style = adapt(generator, prepare_reference(open_image(art)), settings, clips or None, name=name)
-    codes = {str(seed): generator.broadcast(generator.sample_w(seed, 0.7)).contiguous() for seed in PEOPLE[:people]}
+    codes = {str(seed): generator.broadcast(generator.sample_w(seed, 0.8)).contiguous() for seed in PEOPLE[:people]}
     chosen = AdaptationSettings(strengths=(1.0,))
     found = evaluate_adaptation(generator, style, reference_picture(art)[0], codes, chosen)
-    save_image(found.sheet, RESULTS / f"adaptation-{name.replace(' ', '-')}.jpg")
+    if sheets:
+        save_image(found.sheet, sheets / f"{name.replace(' ', '-')}.jpg")
     metrics = found.metrics[f"{name} 1"]
     numbers = {label: metrics[metric] for metric, label in COLUMNS.items()}
     report = style.report
@@ -80,6 +87,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheets", type=Path, help="a folder for a sheet of people of each variant")
     options = parser.parse_args()
     generator = load_generator(options.generator, options.device)
     models = ("ViT-B-32", "ViT-B-16")
@@ -91,12 +99,20 @@ def main() -> None:
     if options.steps:
         settings = replace(settings, steps=options.steps)
     only = [term for term in options.only.split(",") if term]
-    RESULTS.mkdir(exist_ok=True)
+    if options.sheets:
+        options.sheets.mkdir(parents=True, exist_ok=True)
     rows = []
     for name, variant in variants(settings, only):
-        rows.append(measure(generator, options.art, name, variant, clips, options.people))
+        rows.append(measure(generator, options.art, name, variant, clips, options.people, options.sheets))
         print(rows[-1], flush=True)
-    publish("adaptation", rows, art=options.art.name, guidance=settings.guidance, people=options.people)
+    publish(
+        "adaptation",
+        rows,
+        art=options.art.name,
+        guidance=settings.guidance,
+        people=options.people,
+        steps=settings.steps,
+    )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from facelatent.domain_adapt import pool as pool_module
 from facelatent.domain_adapt.parts import PARTS, portrait_parts
 from facelatent.domain_adapt.pool import source_pool
 from facelatent.domain_adapt.reference import MIN_SIDE, cleaned
+from facelatent.domain_adapt.vgg_terms import _detail
 from facelatent.errors import FacelatentError
 from facelatent.images import to_images
 from facelatent.stylegan_ops import MobileStyleGAN
@@ -160,3 +161,19 @@ def test_a_real_portrait_is_aligned_and_taken_apart(astronaut: Tensor) -> None:
     small = F.interpolate(reference.image, 64, mode="area")[0]
     skin, hair = ((small.mean(0) * mask).sum() / mask.sum() for mask in reference.parts[:2])
     assert float(skin) > float(hair) + 0.3
+
+
+def test_detail_may_fade_but_neither_go_nor_be_made_up() -> None:
+    source = torch.cat([noise(1, 3, 64, 32) * 0.4, noise(1, 3, 64, 32) * 0.02], 3)
+    spot = torch.zeros_like(source)
+    spot[..., 8:12, 8:12] = 10 * noise(1, 3, 4, 4)
+    weave = torch.zeros_like(source)
+    weave[..., 32:] = 0.03 * torch.tensor([1.0, -1.0]).repeat(32)[:, None] * torch.tensor([1.0, -1.0]).repeat(16)
+    cost = {
+        name: float(_detail(image, source))
+        for name, image in {"same": source, "faint": 0.8 * source, "gone": 0 * source}.items()
+    }
+    assert cost["same"] < 1e-3 and cost["faint"] < 1e-3
+    assert cost["gone"] == pytest.approx(0.7, abs=0.02)
+    assert float(_detail(0 * source + spot, source)) > 0.9 * cost["gone"]
+    assert float(_detail(source + weave, source)) > 0.02

@@ -1,0 +1,114 @@
+"""Two artworks of known origin, drawn from people that the default generator made up.
+
+    python benchmarks/artworks.py art/        # art/woodblock.png and art/pastel.png
+
+Classical image processing, so that anybody may use and show them: a print of flat inks with dark key lines, and dabs of
+pastel laid along the forms on blue paper. Neither is a picture of anybody. `facelatent adapt` is tried on them where a
+painting of a museum would need its permission.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFilter
+
+from facelatent.images import save_image, to_images
+from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, load_generator
+
+#: Side in pixels of the artworks.
+SIDE = 512
+#: Who sits: seeds at psi 0.7.
+PRINT_SITTER, PASTEL_SITTER = 3008, 3024
+#: Inks of the print, from dark to light: indigo, brick, teal, ochre, skin, paper.
+INKS = ((38, 44, 84), (150, 60, 48), (74, 128, 132), (206, 150, 82), (236, 196, 152), (246, 232, 204))
+KEY, PAPER = (24, 26, 44), (74, 96, 138)
+#: Pastel from coarse to fine: dabs, their length and width in pixels, least misfit that is painted over.
+LAYERS = ((8000, 40, 14, 0), (12000, 22, 7, 8), (40000, 12, 3, 11))
+
+
+def sitter(generator: Generator, seed: int) -> Image.Image:
+    """A person who does not exist, at twice the artworks' side."""
+    with torch.no_grad():
+        code = generator.broadcast(generator.sample_w(seed, 0.7)).contiguous()
+        return to_images(generator.synthesis(code))[0].resize((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS)
+
+
+def woodblock(image: Image.Image) -> Image.Image:
+    """Six flat inks by tone and hue, and key lines where a difference of Gaussians is dark."""
+    smooth = image.filter(ImageFilter.GaussianBlur(3))
+    for _ in range(3):
+        smooth = smooth.filter(ImageFilter.MedianFilter(9))
+    colours = np.asarray(smooth, np.float32)
+    inks = np.asarray(INKS, np.float32)
+    light = colours.mean(2, keepdims=True)
+    apart = np.stack([_unlikeness(colours, light, ink) for ink in inks])
+    flat = Image.fromarray(inks[apart.argmin(0)].astype(np.uint8)).filter(ImageFilter.ModeFilter(13))
+    grey = image.convert("L")
+    fine, coarse = (np.asarray(grey.filter(ImageFilter.GaussianBlur(sigma)), np.float32) for sigma in (3, 5))
+    lines = np.clip((coarse - fine - 4) / 3, 0, 1)[..., None]
+    printed = np.asarray(flat, np.float32) * (1 - lines) + np.asarray(KEY, np.float32) * lines
+    return Image.fromarray(printed.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def _unlikeness(colours: np.ndarray, light: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """How badly an ink [3] stands for colours [h, w, 3]: by lightness [h, w, 1], and less by hue."""
+    hue = (colours - light) - (ink - ink.mean())
+    found: np.ndarray = np.abs(light[..., 0] - ink.mean()) + 0.5 * np.linalg.norm(hue, axis=2)
+    return found
+
+
+def pastel(image: Image.Image, seed: int = 0) -> Image.Image:
+    """Dabs along the forms, coarse ones first; finer ones only where the picture is not yet met."""
+    random = np.random.default_rng(seed)
+    wanted = _chalk(np.asarray(image.filter(ImageFilter.GaussianBlur(2)), np.float32))
+    angles = _along(np.asarray(image.convert("L").filter(ImageFilter.GaussianBlur(4)), np.float32))
+    canvas = Image.new("RGB", image.size, PAPER)
+    for count, length, width, misfit in LAYERS:
+        painted = np.asarray(canvas, np.float32)
+        pen = ImageDraw.Draw(canvas)
+        for x, y in random.integers(0, image.width, (count, 2)):
+            if np.abs(painted[y, x] - wanted[y, x]).mean() < misfit:
+                continue
+            angle = angles[y, x] + random.normal(0, 0.15)
+            across, down = 0.5 * length * np.cos(angle), 0.5 * length * np.sin(angle)
+            colour = tuple(int(value) for value in np.clip(wanted[y, x] + random.normal(0, 14, 3), 0, 255))
+            pen.line((x - across, y - down, x + across, y + down), fill=colour, width=width)
+    return canvas.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def _chalk(colours: np.ndarray) -> np.ndarray:
+    """Colours as sticks of chalk have them: stronger, shadows towards violet, lights towards cream."""
+    light = colours.mean(2, keepdims=True)
+    strong = light + 2.0 * (colours - light)
+    share = np.clip(light / 255, 0, 1)
+    violet, cream = np.asarray((70, 40, 120), np.float32), np.asarray((255, 236, 190), np.float32)
+    tinted = strong * 0.75 + 0.25 * (violet * (1 - share) + cream * share)
+    return np.clip(tinted * 0.9 + 22, 0, 255)
+
+
+def _along(grey: np.ndarray) -> np.ndarray:
+    """The direction of forms [h, w], in radians: across the mean gradient around each place."""
+    down, across = np.gradient(grey)
+    products = [across * across - down * down, 2 * across * down]
+    mean = [np.asarray(Image.fromarray(one).resize((64, 64), Image.Resampling.BOX)) for one in products]
+    wide = [np.asarray(Image.fromarray(one).resize(grey.shape[::-1], Image.Resampling.BILINEAR)) for one in mean]
+    found: np.ndarray = 0.5 * np.arctan2(wide[1], wide[0]) + np.pi / 2
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    generator = load_generator(DEFAULT_GENERATOR)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    save_image(woodblock(sitter(generator, PRINT_SITTER)), options.folder / "woodblock.png")
+    save_image(pastel(sitter(generator, PASTEL_SITTER)), options.folder / "pastel.png")
+
+
+if __name__ == "__main__":
+    main()
