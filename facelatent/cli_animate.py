@@ -54,17 +54,15 @@ def add_to(group: click.Group) -> None:
     group.add_command(animate)
 
 
-class _Bytes(click.ParamType):
+def _bytes(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """A file's size such as 6MB or 800kB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kb|mb)", str(value).strip().lower())
-        size = int(float(found[1]) * {"kb": 1e3, "mb": 1e6}[found[2]]) if found else 0
-        if size < 1000:
-            self.fail(f"a file's size is such as 6MB or 800kB, not {value!r}", param, ctx)
-        return size
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kb|mb)", text.strip().lower())
+    size = int(float(found[1]) * {"kb": 1e3, "mb": 1e6}[found[2]]) if found else 0
+    if size < 1000:
+        raise click.BadParameter(f"a file's size is such as 6MB or 800kB, not {text!r}", context, option)
+    return size
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,9 @@ class _Settings:
     "--bounce/--no-bounce", default=None, help="Run there and back.  [default: unless the end is as the beginning]"
 )
 @click.option("-o", "--out", help=".gif, .webp, .mp4, or FOLDER/ for PNG frames.  [default: SOURCE-NAME.gif]")
-@click.option("--max-size", "max_bytes", type=_Bytes(), metavar="6MB", help="Scale down, or drop frames, to fit this.")
+@click.option(
+    "--max-size", "max_bytes", callback=_bytes, metavar="6MB", help="Scale down, or drop frames, to fit this."
+)
 @click.option("--caption", type=click.Choice(("label", "sliders")), help="Write numbers, or sliders, under the frames.")
 @click.option("--compare", is_flag=True, help="Show the original beside it.")
 @_paste

@@ -26,7 +26,7 @@ _PALETTE_PIXELS = 60_000
 _DITHER = 2.0
 #: A GIF's pixel is painted anew once a channel is farther than this, in 8-bit levels, from what it was painted for.
 #: Less than neighbouring colours of the palette differ by; frames then hold mostly unchanged pixels, which cost little.
-_KEPT_WITHIN = 3
+_KEPT_WITHIN = 2
 #: To keep below a size, sides are scaled by this at least before every other frame is left out, and never below.
 _GENTLE, _SMALLEST = 0.7, 32
 
