@@ -60,11 +60,25 @@ class Scene:
         """The edits of a frame."""
         return [replace(one, alpha=values[name]) for name, one in self.edits.items() if name in values]
 
-    def picture(self, values: Mapping[str, float], size: int) -> Image.Image:
-        """The frame of a timeline's numbers."""
+    def picture(self, values: Mapping[str, float], drawing: Generator, size: int) -> Image.Image:
+        """The frame of a timeline's numbers, by the generator that :meth:`drawing` gives for them."""
         edits = self.edits_at(values)
         ws = apply_edits(self._ws(values), edits, self.generator)
-        return draw(self._drawing(values), ws, size, shift_of(edits))[0]
+        return draw(drawing, ws, size, shift_of(edits))[0]
+
+    def drawing(self, values: Mapping[str, float]) -> Generator:
+        """The generator in a frame's styles, tuned to its person: tunings fade into each other."""
+        generator = self.generator
+        for number, (style, given) in enumerate(self.styles, 1):
+            strength = values.get(style_name(number), given * values.get(STYLE, 1.0))
+            if strength:
+                generator = style.applied(generator, strength)
+        index, share = self._place(values)
+        for latent, part in zip(self.latents[index : index + 2], (1 - share, share), strict=False):
+            if latent.delta is not None and part:
+                tensors = {name: part * value for name, value in latent.delta.tensors.items()}
+                generator = replace(latent.delta, tensors=tensors).applied(generator)
+        return generator
 
     def _place(self, values: Mapping[str, float]) -> tuple[int, float]:
         """The face that was left, and how far it is to the next."""
@@ -80,20 +94,6 @@ class Scene:
         if self.walk == "linear":
             return torch.lerp(first, last, share)
         return around(first, last, share, self.generator.w_avg)
-
-    def _drawing(self, values: Mapping[str, float]) -> Generator:
-        """The generator in the frame's styles, tuned to the frame's person: tunings fade into each other."""
-        generator = self.generator
-        for number, (style, given) in enumerate(self.styles, 1):
-            strength = values.get(style_name(number), given * values.get(STYLE, 1.0))
-            if strength:
-                generator = style.applied(generator, strength)
-        index, share = self._place(values)
-        for latent, part in zip(self.latents[index : index + 2], (1 - share, share), strict=False):
-            if latent.delta is not None and part:
-                tensors = {name: part * value for name, value in latent.delta.tensors.items()}
-                generator = replace(latent.delta, tensors=tensors).applied(generator)
-        return generator
 
 
 def style_name(number: int) -> str:
@@ -142,8 +142,13 @@ def timeline_frames(
     """
     scene.check(timeline)
     wanted = [tuple(timeline.at(place).items()) for place in places]
-    drawn = {
-        values: scene.picture(dict(values), size)
-        for values in tqdm(dict.fromkeys(wanted), desc="drawing", unit="frame", disable=not progress)
-    }
-    return [drawn[values] for values in wanted]
+    drawn: dict[tuple[tuple[str, float], ...], Image.Image] = {}
+    look, drawing = None, scene.generator
+    for numbers in tqdm(dict.fromkeys(wanted), desc="drawing", unit="frame", disable=not progress):
+        values = dict(numbers)
+        # A styled or tuned generator takes longer to make than a picture: it is kept while only edits change.
+        now = {name: value for name, value in numbers if name not in scene.edits}
+        if look != now:
+            look, drawing = now, scene.drawing(values)
+        drawn[numbers] = scene.picture(values, drawing, size)
+    return [drawn[numbers] for numbers in wanted]

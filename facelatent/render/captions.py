@@ -34,7 +34,7 @@ def captioned(
         spans: for sliders, the lowest and the highest value of each.
         kind: how they are shown. Each stands at a place of its own in all frames of a clip.
     """
-    points = max(image.width // 24, 10)
+    points = max(image.width // 22, 10)
     line = round(points * 1.6)
     sheet = Image.new("RGB", (image.width, image.height + line * len(values)), _BACKGROUND)
     sheet.paste(image, (0, 0))
@@ -43,12 +43,13 @@ def captioned(
     name_width = max((font.getlength(name) for name in values), default=0)
     number_width = font.getlength("-00.0")
     for row, (name, value) in enumerate(values.items()):
+        number = f"{round(value, 1) + 0.0:+.1f}"  # adding 0 makes 0 of -0
         middle = image.height + line * row + line // 2
         draw.text((_GAP, middle), name, _INK, font, anchor="lm")
         if kind == "label":
-            draw.text((2 * _GAP + name_width + number_width, middle), f"{value:+.1f}", _INK, font, anchor="rm")
+            draw.text((2 * _GAP + name_width + number_width, middle), number, _INK, font, anchor="rm")
         else:
-            draw.text((image.width - _GAP, middle), f"{value:+.1f}", _INK, font, anchor="rm")
+            draw.text((image.width - _GAP, middle), number, _INK, font, anchor="rm")
             left, right = 3 * _GAP + name_width + points // 2, image.width - 3 * _GAP - number_width - points // 2
             _slider(draw, (left, right), middle, _share(value, spans[name]), points // 3)
     return sheet
