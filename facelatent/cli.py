@@ -14,6 +14,7 @@ import click
 from facelatent import (
     __version__,
     cli_adapt,
+    cli_animate,
     cli_attributes,
     cli_boundaries,
     cli_evaluate,
@@ -270,6 +271,7 @@ def demo(out: Path, **options: Any) -> None:
 
 
 cli_photos.add_to(main)
+cli_animate.add_to(main)
 cli_adapt.add_to(main)
 cli_attributes.add_to(main)
 cli_boundaries.add_to(cli_attributes.attributes)

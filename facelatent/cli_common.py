@@ -123,23 +123,32 @@ def style_record(options: dict[str, Any]) -> dict[str, Any]:
     return {"styles": list(options["styles"]), "style_strength": options["style_strength"]}
 
 
-def _chosen_style(options: dict[str, Any]) -> tuple[Style, float] | None:
-    """The style, or mixture, of ``--style`` and its strength; None if there is none."""
+def chosen_styles(options: dict[str, Any]) -> list[tuple[Style, float]]:
+    """The styles of ``--style``, each with its own strength; errors as :func:`chosen_generator`."""
     if not options.get("styles"):
         if options.get("style_strength", 1.0) != 1.0:
             raise click.UsageError("--style-strength is for --style")
-        return None
-    from facelatent.domain_adapt import Style, mix
+        return []
+    from facelatent.domain_adapt import Style
 
     named = [_style_and_strength(text) for text in options["styles"]]
     given = [strength for _, strength in named if strength is not None]
     if 0 < len(given) < len(named):
         raise click.UsageError("give every --style a strength (FILE:STRENGTH), or none")
     strengths = given or [1 / len(named)] * len(named)
-    styles = [Style.load(path) for path, _ in named]
+    return [(Style.load(path), strength) for (path, _), strength in zip(named, strengths, strict=True)]
+
+
+def _chosen_style(options: dict[str, Any]) -> tuple[Style, float] | None:
+    """The style, or mixture, of ``--style`` and its strength; None if there is none."""
+    styles = chosen_styles(options)
+    if not styles:
+        return None
     if len(styles) == 1:
-        return styles[0], strengths[0] * options["style_strength"]
-    return mix(list(zip(styles, strengths, strict=True))), options["style_strength"]
+        return styles[0][0], styles[0][1] * options["style_strength"]
+    from facelatent.domain_adapt import mix
+
+    return mix(styles), options["style_strength"]
 
 
 def _style_and_strength(text: str) -> tuple[Path, float | None]:

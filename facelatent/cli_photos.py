@@ -1,4 +1,4 @@
-"""The commands about photos: ``invert``, ``render``, ``edit`` and ``animate``; ``cli.py`` adds them to its own."""
+"""The commands about photos: ``invert``, ``render`` and ``edit``; ``cli.py`` adds them to its own."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -52,7 +52,7 @@ _photo_of_latent = click.option(
 
 def add_to(group: click.Group) -> None:
     """Add this module's commands to ``group``."""
-    for command in (invert, render, edit, animate):
+    for command in (invert, render, edit):
         group.add_command(command)
 
 
@@ -445,86 +445,6 @@ def _write_pasted(source: Path, target: Path, latent: Latent, generator: Generat
     if plan.mask is not None:
         save_image(pasted.mask, plan.mask)
     return {"photo": str(photo), "quad": latent.quad, "mask_box": pasted.mask.getbbox()}
-
-
-@click.command()
-@_source
-@_attributes
-@click.option("--from", "starts", multiple=True, type=float, help="Strength at the start.  [default: -3]")
-@click.option("--to", "ends", multiple=True, type=float, help="Strength at the end.  [default: 3]")
-@click.option("--frames", type=click.IntRange(2, 2000), default=48, show_default=True, help="Frames in all.")
-@click.option("--fps", type=click.FloatRange(1, 50), default=24, show_default=True, help="Frames a second.")
-@click.option(
-    "--size",
-    type=click.IntRange(16, 2048),
-    default=512,
-    show_default=True,
-    help="Side in pixels; with --paste, the photo's longer one at most.",
-)
-@click.option("--bounce/--no-bounce", default=True, show_default=True, help="Run there and back.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help=".gif, .webp or .mp4.  [default: SOURCE-ATTR.gif]")
-@_paste
-@_photo_of_latent
-@style_options
-@_face_options
-def animate(
-    source: Path,
-    attributes: tuple[str, ...],
-    starts: tuple[float, ...],
-    ends: tuple[float, ...],
-    frames: int,
-    fps: float,
-    size: int,
-    bounce: bool,
-    out: Path | None,
-    paste: bool,
-    photo: Path | None,
-    **options: Any,
-) -> None:
-    """Animate an edit of the face in a photo or latent.
-
-    \b
-    Examples:
-      facelatent animate me.jpg --attr smile --from -3 --to 3 --frames 48 -o smile.gif
-      facelatent animate me.jpg --attr smile --paste --size 1024 -o portrait.webp
-      facelatent animate me.latent.safetensors --attr yaw --attr smile --from -2 --to 2 -o turn.webp
-      facelatent animate me.jpg --boundary pose.pt --from -1 --to 1
-      facelatent animate me.jpg --attr smile --style mona.safetensors -o mona.gif
-    """
-    if not attributes:
-        raise click.UsageError("say what to change: --attr NAME or --boundary FILE")
-    from facelatent.editor import animation_frames, paste_frames, scaled_photo
-    from facelatent.images import to_rgb
-    from facelatent.photos import open_photo
-    from facelatent.render import check_animation, save_animation
-
-    target = out or _default_out(source, f"-{Path(attributes[0]).name.split('.')[0]}.gif")
-    check_outputs(source, target, options["json_file"])
-    check_animation(target)
-    none = (None,) * len(attributes)
-    first = _one_each(attributes, starts or (-3.0,), "--from")
-    last = _one_each(attributes, ends or (3.0,), "--to")
-    _check_paste(paste, photo)
-    _check_source(source)
-    _check_latent_photo(source, paste, photo)
-    generator = chosen_generator(options)
-    begin, finish = (_edits(generator, attributes, alphas, none) for alphas in (first, last))
-    latent = _latent(source, generator, options)
-    if paste:
-        opened = to_rgb(open_photo(_pasted_photo(source, latent, photo)).image)
-        picture, latent, side = scaled_photo(opened, latent, size)
-        size = min(max(side, 64), generator.resolution)
-    drawing = latent.generator_for(generator)
-    drawn = animation_frames(drawing, latent.ws, begin, finish, frames, size, bounce, progress=on_terminal())
-    if paste:
-        drawn = paste_frames(picture, latent, generator, drawn)
-    save_animation(drawn, target, fps)
-    click.echo(f"wrote {target} ({len(drawn)} frames, {target.stat().st_size / 1e6:.1f} MB)")
-    write_json(
-        options["json_file"],
-        {"animation": str(target), "frames": len(drawn), "from": _described(begin), "to": _described(finish)}
-        | style_record(options),
-    )
 
 
 def _inverted(

@@ -1,6 +1,34 @@
-"""Strips, grids and animations."""
+"""Strips, grids, animations and their timelines."""
 
-from facelatent.render.animation import ANIMATION_SUFFIXES, check_animation, save_animation, there_and_back
+from facelatent.render.animation import (
+    ANIMATION_SUFFIXES,
+    Clip,
+    check_animation,
+    check_frames,
+    save_animation,
+    save_frames,
+)
+from facelatent.render.captions import Caption, beside, captioned
 from facelatent.render.layout import grid, strip
+from facelatent.render.timeline import EASES, Ease, Key, Timeline, Way, between, there_and_back
 
-__all__ = ["ANIMATION_SUFFIXES", "check_animation", "grid", "save_animation", "strip", "there_and_back"]
+__all__ = [
+    "ANIMATION_SUFFIXES",
+    "EASES",
+    "Caption",
+    "Clip",
+    "Ease",
+    "Key",
+    "Timeline",
+    "Way",
+    "beside",
+    "between",
+    "captioned",
+    "check_animation",
+    "check_frames",
+    "grid",
+    "save_animation",
+    "save_frames",
+    "strip",
+    "there_and_back",
+]

@@ -1,35 +1,53 @@
-"""Animations: GIF, WebP, MP4."""
+"""Animations: GIF, WebP, MP4, and folders of frames."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from sklearn.cluster import MiniBatchKMeans
 
-from facelatent.errors import FacelatentError
+from facelatent.errors import FacelatentError, UnwritableOutput
 from facelatent.files import atomic_path
+from facelatent.images import save_image
 
 #: Endings that :func:`save_animation` writes.
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4")
 
-_COLOURS = 256
+#: One of a GIF's 256 colours says "as in the frame before".
+_COLOURS, _UNCHANGED = 255, 255
 _PALETTE_PIXELS = 60_000
 #: Half the height of the dither pattern, in 8-bit levels: enough to break bands in skin; more only shows.
 _DITHER = 2.0
+#: A GIF's pixel is painted anew once a channel is farther than this, in 8-bit levels, from what it was painted for.
+#: Less than neighbouring colours of the palette differ by; frames then hold mostly unchanged pixels, which cost little.
+_KEPT_WITHIN = 2
+#: To keep below a size, sides are scaled by this at least before every other frame is left out, and never below.
+_GENTLE, _SMALLEST = 0.7, 32
 
 
-def there_and_back(count: int) -> list[int]:
-    """Indices of a loop of ``count`` frames that runs to the end and back without showing either end twice.
+@dataclass(frozen=True)
+class Clip:
+    """A file that was written.
 
-    ``there_and_back(6)`` is ``[0, 1, 2, 3, 2, 1]``: 6 frames from 4 pictures. An odd count loses one frame.
+    Attributes:
+        frames: how many are shown, one after another.
+        size: width and height in pixels.
+        fps: frames a second that were asked for, or half that.
+        bytes: size of the file, or of all files of a folder.
+        reduced: whether it has fewer frames or pixels than were given.
     """
-    turning = max(count // 2, 1)
-    return [*range(turning + 1), *range(turning - 1, 0, -1)]
+
+    frames: int
+    size: tuple[int, int]
+    fps: float
+    bytes: int
+    reduced: bool = False
 
 
 def check_animation(path: str | Path) -> None:
@@ -41,52 +59,142 @@ def check_animation(path: str | Path) -> None:
         raise FacelatentError("MP4 needs the extra 'video': pip install 'facelatent[video]'; or end the name in .gif")
 
 
-def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float = 24) -> None:
+def save_animation(
+    frames: Sequence[Image.Image], path: str | Path, fps: float = 24, max_bytes: int | None = None
+) -> Clip:
     """Write frames of one size as an endlessly looping GIF or WebP, or as MP4, by the name's ending.
 
+    Args:
+        frames: pictures.
+        path: the file.
+        fps: frames a second.
+        max_bytes: the largest file that is wanted. One that would be larger is scaled down, and if that were too much,
+            has every other frame left out at half the rate; what is returned says so.
+
     Raises:
-        FacelatentError: an unknown ending, or MP4 without the extra ``video``.
+        FacelatentError: an unknown ending, MP4 without the extra ``video``, or no clip worth seeing is so small.
         UnwritableOutput: the folder cannot be written.
     """
     check_animation(path)
-    suffix = Path(path).suffix.lower()
-    if suffix == ".mp4":
-        return _save_mp4(frames, path, fps)
-    pictures = _quantise(frames) if suffix == ".gif" else [frame.convert("RGB") for frame in frames]
-    # GIF stores hundredths of a second: round here, so that the stated rate is the one that viewers use.
-    milliseconds = max(round(100 / fps), 2) * 10
-    options: dict[str, Any] = {"quality": 85} if suffix == ".webp" else {"optimize": False, "disposal": 1}
+    write = {".gif": _save_gif, ".webp": _save_webp, ".mp4": _save_mp4}[Path(path).suffix.lower()]
+    scale, step = 1.0, 1
     with atomic_path(path) as temporary:
-        pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, **options)
-    return None
+        while True:
+            reduced = _reduced(frames, scale, step)
+            write(reduced, temporary, fps / step)
+            size = temporary.stat().st_size
+            if max_bytes is None or size <= max_bytes:
+                return Clip(len(reduced), reduced[0].size, fps / step, size, (scale, step) != (1.0, 1))
+            # Bytes grow about as pixels do.
+            smaller = scale * min(0.97 * math.sqrt(max_bytes / size), 0.95)
+            if smaller < _GENTLE and step == 1 and len(frames) > 3:
+                scale, step = 1.0, 2
+            elif smaller * min(frames[0].size) < _SMALLEST:
+                raise FacelatentError(f"no clip of {len(frames)} frames is below {max_bytes / 1e6:g} MB: allow more")
+            else:
+                scale = smaller
 
 
-def _save_mp4(frames: Sequence[Image.Image], path: str | Path, fps: float) -> None:
+def check_frames(folder: Path) -> None:
+    """Raise UnwritableOutput for a folder that has files already: frames of two clips would be mixed."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UnwritableOutput(f"{folder} is not empty: frames of two clips would be mixed; choose another folder")
+
+
+def save_frames(frames: Sequence[Image.Image], folder: str | Path, fps: float = 24) -> Clip:
+    """Write frames as ``0001.png``, ``0002.png`` ... into a new or empty folder.
+
+    Raises:
+        UnwritableOutput: the folder has files already, or cannot be written.
+    """
+    target = Path(folder)
+    check_frames(target)
+    files = [target / f"{number:04d}.png" for number in range(1, len(frames) + 1)]
+    for frame, file in zip(frames, files, strict=True):
+        save_image(frame, file)
+    return Clip(len(frames), frames[0].size, fps, sum(file.stat().st_size for file in files))
+
+
+def _reduced(frames: Sequence[Image.Image], scale: float, step: int) -> list[Image.Image]:
+    width, height = (max(round(scale * side), 1) for side in frames[0].size)
+    pictures = [frame.convert("RGB") for frame in frames[::step]]
+    if scale == 1:
+        return pictures
+    return [picture.resize((width, height), Image.Resampling.LANCZOS) for picture in pictures]
+
+
+def _milliseconds(fps: float) -> int:
+    """How long a frame is shown. GIF stores hundredths of a second: rounded, so that viewers use the stated rate."""
+    return max(round(100 / fps), 2) * 10
+
+
+def _save_gif(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+    pictures, counts = _changes(*_quantise(frames))
+    durations = [count * _milliseconds(fps) for count in counts]
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False, disposal=1,
+        transparency=_UNCHANGED,
+    )  # fmt: skip
+
+
+def _save_webp(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+    more = list(frames[1:])
+    frames[0].save(path, save_all=True, append_images=more, duration=_milliseconds(fps), loop=0, quality=85)
+
+
+def _save_mp4(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
     import imageio.v3 as iio
 
-    stacked = np.stack([np.asarray(frame.convert("RGB")) for frame in frames])
-    with atomic_path(path) as temporary:
-        iio.imwrite(temporary, stacked, fps=fps, codec="libx264", quality=8, macro_block_size=2)
+    # The codec halves the colours' resolution: sides must be even.
+    width, height = (side - side % 2 for side in frames[0].size)
+    stacked = np.stack([np.asarray(frame)[:height, :width] for frame in frames])
+    iio.imwrite(path, stacked, fps=fps, codec="libx264", quality=8, macro_block_size=2)
 
 
-def _quantise(frames: Sequence[Image.Image]) -> list[Image.Image]:
-    """One palette for the whole clip, and a dither pattern that stands still, so that nothing flickers."""
-    stacked = np.stack([np.asarray(frame.convert("RGB")) for frame in frames])
+def _changes(indices: np.ndarray, palette: bytes) -> tuple[list[Image.Image], list[int]]:
+    """What each frame changes, and how many frames it stays; frames that change nothing are left out."""
+    shown = np.full(indices.shape[1:], _UNCHANGED, np.uint8)
+    pictures: list[Image.Image] = []
+    counts: list[int] = []
+    for frame in indices:
+        changed = frame != shown
+        if not changed.any():
+            counts[-1] += 1
+            continue
+        picture = Image.fromarray(np.where(changed, frame, np.uint8(_UNCHANGED)), "P")
+        picture.putpalette(palette)
+        pictures.append(picture)
+        counts.append(1)
+        shown = frame
+    return pictures, counts
+
+
+def _quantise(frames: Sequence[Image.Image]) -> tuple[np.ndarray, bytes]:
+    """Palette indices [n, H, W] and one palette for the whole clip.
+
+    The dither pattern stands still, and a pixel keeps its colour until it would differ visibly: nothing boils.
+    """
+    stacked = np.stack([np.asarray(frame) for frame in frames])
     pixels = stacked.reshape(-1, 3)
     sample = pixels[np.random.default_rng(0).integers(0, len(pixels), _PALETTE_PIXELS)]
     clusters = min(_COLOURS, len(np.unique(sample, axis=0)))
     means = MiniBatchKMeans(clusters, batch_size=8192, n_init=1, random_state=0).fit(sample.astype(np.float32))
-    palette = np.clip(means.cluster_centers_.round(), 0, 255).astype(np.uint8).tobytes()
+    palette = np.zeros((256, 3), np.uint8)
+    palette[:clusters] = np.clip(means.cluster_centers_.round(), 0, 255)
     nearest = _nearest_table(means)
     pattern = np.kron(np.ones([-(-side // 8) for side in stacked.shape[1:3]]), _bayer(8))
-    pattern = (pattern[: stacked.shape[1], : stacked.shape[2], None] * 2 - 1) * _DITHER
-    pictures = []
-    for frame in stacked:
+    pattern = ((pattern[: stacked.shape[1], : stacked.shape[2], None] * 2 - 1) * _DITHER).astype(np.float32)
+    indices = np.empty(stacked.shape[:3], np.uint8)
+    painted = stacked[0].astype(np.int16)
+    for number, frame in enumerate(stacked):
         red, green, blue = (np.clip(frame + pattern, 0, 255).round().astype(np.uint8) >> 2).transpose(2, 0, 1)
-        picture = Image.fromarray(nearest[red, green, blue], "P")
-        picture.putpalette(palette)
-        pictures.append(picture)
-    return pictures
+        wanted = nearest[red, green, blue]
+        if number:
+            far = np.abs(frame - painted).max(-1) > _KEPT_WITHIN
+            wanted = np.where(far, wanted, indices[number - 1])
+            painted[far] = frame[far]
+        indices[number] = wanted
+    return indices, palette.tobytes()
 
 
 def _nearest_table(means: MiniBatchKMeans) -> np.ndarray:

@@ -393,7 +393,7 @@ class Session:
         ws = apply_edits(self._ready().ws, edits, self.bench.generator)
         return draw(self._drawing(look.style), ws, size, shift_of(edits))[0]
 
-    def _file(self, ending: str, write: Callable[[Path], None]) -> tuple[str, bytes]:
+    def _file(self, ending: str, write: Callable[[Path], object]) -> tuple[str, bytes]:
         """What ``write`` writes, through a file in a folder of our own: writers choose the format by its name."""
         folder = Path(tempfile.mkdtemp(prefix="facelatent-"))
         try:
