@@ -13,6 +13,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from facelatent.errors import FacelatentError
 from facelatent.files import atomic_path
+from facelatent.note import EDITED, note_options
 
 #: Endings that :func:`save_animation` writes.
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4")
@@ -41,8 +42,10 @@ def check_animation(path: str | Path) -> None:
         raise FacelatentError("MP4 needs the extra 'video': pip install 'facelatent[video]'; or end the name in .gif")
 
 
-def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float = 24) -> None:
+def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float = 24, note: str | None = EDITED) -> None:
     """Write frames of one size as an endlessly looping GIF or WebP, or as MP4, by the name's ending.
+
+    ``note`` is what a GIF's or WebP's metadata says it is, None for nothing; see :mod:`facelatent.note`.
 
     Raises:
         FacelatentError: an unknown ending, or MP4 without the extra ``video``.
@@ -56,6 +59,7 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path, fps: float =
     # GIF stores hundredths of a second: round here, so that the stated rate is the one that viewers use.
     milliseconds = max(round(100 / fps), 2) * 10
     options: dict[str, Any] = {"quality": 85} if suffix == ".webp" else {"optimize": False, "disposal": 1}
+    options |= note_options(suffix.removeprefix(".").upper(), note)
     with atomic_path(path) as temporary:
         pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, **options)
     return None
