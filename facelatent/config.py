@@ -97,7 +97,7 @@ def _options(command: click.Command) -> dict[str, click.Option]:
     return {
         name.removeprefix("--"): param
         for param in command.params
-        if isinstance(param, click.Option) and not param.name == "help"
+        if isinstance(param, click.Option) and param.name != "help"
         for name in param.opts
         if name.startswith("--")
     }

@@ -29,7 +29,9 @@ MAX_BYTES = 256 << 20
 
 _STEM = "stdin"
 _MAGIC = ((b"\x89PNG", ".png"), (b"\xff\xd8", ".jpg"), (b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"GIF8", ".gif"))
-_FOLDER, _CLAIMED, _QUIET, _FORMAT = (f"facelatent.{name}" for name in ("folder", "claimed", "quiet", "format"))
+_FOLDER, _CLAIMED, _STDOUT, _QUIET, _FORMAT = (
+    f"facelatent.{name}" for name in ("folder", "claimed", "stdout", "quiet", "format")
+)
 
 
 class SourceFile(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -92,7 +94,7 @@ def is_stdin(path: Path) -> bool:
 
 
 def to_stdout(context: click.Context, suffix: str = "") -> Path:
-    """A path whose file goes to standard output when the command has ended well; nothing else is printed there.
+    """A path whose file, if it is written, goes to standard output as the command ends; nothing else is printed there.
 
     Raises:
         UsageError: something else goes there already.
@@ -100,16 +102,16 @@ def to_stdout(context: click.Context, suffix: str = "") -> Path:
     if context.meta.get(_CLAIMED):
         raise click.UsageError("only one thing can go to standard output: give the others a file's name", context)
     context.meta[_CLAIMED] = True
+    _silence(context)
     path = _folder(context) / f"stdout{suffix or FORMATS[context.meta.get(_FORMAT) or 'png']}"
-    out = click.get_binary_stream("stdout")
 
     def hand_over() -> None:
         if path.is_file():
+            out = context.meta[_STDOUT].buffer
             out.write(path.read_bytes())
             out.flush()
 
     context.call_on_close(hand_over)
-    _silence(context)
     return path
 
 
@@ -170,7 +172,10 @@ def _meta() -> dict[str, Any]:
 
 def _silence(context: click.Context) -> None:
     """Throw away what the command prints to standard output from now on."""
-    nowhere = context.with_resource(Path(os.devnull).open("w", encoding="utf-8"))
+    if _STDOUT in context.meta:
+        return
+    context.meta[_STDOUT] = sys.stdout
+    nowhere = context.with_resource(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (closed with the context)
     context.with_resource(contextlib.redirect_stdout(nowhere))
 
 
@@ -186,9 +191,9 @@ def _from_stdin(context: click.Context) -> Path:
     folder = _folder(context)
     if any(path.name.startswith(_STEM) for path in folder.iterdir()):
         raise click.UsageError("standard input can be read only once: give '-' once", context)
-    if sys.stdin is not None and sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise click.UsageError("'-' reads a photo from standard input, and nothing is piped into it", context)
-    data = click.get_binary_stream("stdin").read(MAX_BYTES + 1)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if not data:
         raise UnreadableImage("standard input is empty (0 bytes)")
     path = folder / (_STEM + _suffix(data))

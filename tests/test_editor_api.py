@@ -71,7 +71,7 @@ def test_examples_of_the_docs(page: str, home: Path, monkeypatch: pytest.MonkeyP
     blocks = [block for block in blocks if "Editor" in block]
     assert blocks
     for block in blocks:
-        exec(block, {})  # noqa: S102 (our own docs)
+        exec(block, {})
     assert Path("smiling.png").is_file()
 
 
