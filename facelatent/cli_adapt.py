@@ -19,6 +19,7 @@ from facelatent.cli_common import (
     write_json,
 )
 from facelatent.errors import FacelatentError
+from facelatent.pipes import expanded
 
 if TYPE_CHECKING:
     from facelatent.domain_adapt import AdaptSettings
@@ -34,7 +35,7 @@ def add_to(group: click.Group) -> None:
 
 
 @click.command()
-@click.argument("references", nargs=-1, type=click.Path(path_type=Path), metavar="[REFERENCE]...")
+@click.argument("references", nargs=-1, type=click.Path(path_type=Path), metavar="[REFERENCE]...", callback=expanded)
 @click.option(
     "-o",
     "--out",
@@ -56,7 +57,13 @@ def add_to(group: click.Group) -> None:
     metavar="NAME",
     help="Architecture of each --clip.  [default: ViT-B-32, then ViT-B-16]",
 )
-@click.option("--clip-precision", type=click.Choice(("fp32", "fp16")), default="fp32", show_default=True)
+@click.option(
+    "--clip-precision",
+    type=click.Choice(("fp32", "fp16")),
+    default="fp32",
+    show_default=True,
+    help="With --clip: of its numbers.",
+)
 @click.option(
     "--text",
     "texts",

@@ -144,11 +144,11 @@ def _save_preview(
 
     if paste:
         opened = open_photo(photo)
-        save_photo(paste_edit(opened.image, latent, generator).image, preview, opened, _note(options))
+        save_photo(paste_edit(opened.image, latent, generator).image, preview, opened, _note(latent, options))
     else:
         crop = photo_crop(photo, generator.resolution, options["face"], options["aligned"])
         inverted = draw(latent.generator_for(generator), latent.ws)[0]
-        save_image(strip([crop, inverted], ["photo", "inverted"], 512), preview, _note(options))
+        save_image(strip([crop, inverted], ["photo", "inverted"], 512), preview, _note(latent, options))
 
 
 def _invert_all(photos: tuple[Path, ...], out: Path | None, overwrite: bool, options: dict[str, Any]) -> None:
@@ -439,14 +439,14 @@ def _write_edited(
     if plan.region is not None:
         record["region"] = plan.region
     if plan.paste:
-        return {**record, **_write_pasted(source, target, latent, generator, plan, _note(options))}
+        return {**record, **_write_pasted(source, target, latent, generator, plan, _note(latent, options))}
     edited = draw_edits(latent, generator, plan.edits, plan.size, plan.region)
     if plan.compare:
         label = ", ".join(f"{one.boundary.attribute} {one.alpha:+g}" for one in plan.edits) or "in the style"
         before = generator if plan.edits else generator.source
         unedited = draw(latent.generator_for(before), latent.ws, plan.size)[0]
         edited = strip([unedited, edited], ["inverted", label], plan.size or 512)
-    save_image(edited, target, _note(options))
+    save_image(edited, target, _note(latent, options))
     return record
 
 
@@ -581,11 +581,11 @@ def _latent(source: Path, generator: Generator, options: dict[str, Any], progres
     return found.latent
 
 
-def _note(options: dict[str, Any]) -> str | None:
-    """What pictures say of themselves, unless ``--no-note`` was given."""
-    from facelatent.note import EDITED
+def _note(latent: Latent, options: dict[str, Any]) -> str | None:
+    """What pictures of a latent say of themselves, unless ``--no-note`` was given."""
+    from facelatent.editor import note_of
 
-    return EDITED if options["note"] else None
+    return note_of(latent) if options["note"] else None
 
 
 def _check_paste(paste: bool, photo: Path | None, mask: Path | None = None) -> None:

@@ -40,6 +40,7 @@ from facelatent.inversion import (
     quad_crop,
 )
 from facelatent.latent import SUFFIX, Latent
+from facelatent.note import EDITED, GENERATED
 from facelatent.render import strip, there_and_back
 from facelatent.stylegan_ops import Generator, Styles
 
@@ -318,6 +319,11 @@ def latent_of(
     except UnwritableOutput as error:
         return Found(latent, made=True, unkept=error)
     return Found(latent, made=True)
+
+
+def note_of(latent: Latent) -> str:
+    """What pictures of a latent say of themselves: generated if it was drawn at random, else edited."""
+    return GENERATED if latent.method.get("method") == "sample" else EDITED
 
 
 @dataclass(frozen=True)

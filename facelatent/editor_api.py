@@ -19,6 +19,7 @@ from facelatent.editor import (
     draw_edits,
     is_latent,
     latent_of,
+    note_of,
     paste_edit,
     paste_frames,
     photo_of,
@@ -29,7 +30,6 @@ from facelatent.errors import FacelatentError
 from facelatent.images import save_image, to_rgb
 from facelatent.inversion import Recipe
 from facelatent.latent import Latent
-from facelatent.note import EDITED, GENERATED
 from facelatent.photos import open_photo, save_photo
 from facelatent.render import save_animation
 from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, load_generator
@@ -213,7 +213,7 @@ class Editor:
             FacelatentError: ``paste`` without a photo, or with a size, or into the photo itself.
         """
         target = Path(path)
-        said = (GENERATED if self.latent.method.get("method") == "sample" else EDITED) if note else None
+        said = note_of(self.latent) if note else None
         if not paste:
             save_image(self.picture(size), target, said)
             return target
@@ -273,7 +273,7 @@ class Editor:
         )
         if paste:
             drawn = paste_frames(photo, latent, self._drawing, drawn)
-        save_animation(drawn, path, fps, EDITED if note else None)
+        save_animation(drawn, path, fps, note_of(self.latent) if note else None)
         return Path(path)
 
     def save_latent(self, path: str | Path) -> Path:
