@@ -42,7 +42,7 @@ from facelatent.cli_common import (
 )
 from facelatent.config import read_config
 from facelatent.errors import FacelatentError
-from facelatent.pipes import FORMATS, TargetFile, format_option, is_quiet, named, quiet_option
+from facelatent.pipes import FORMATS, TargetFile, format_option, is_piped, is_quiet, named, quiet_option
 
 
 class _Announcements(logging.Handler):
@@ -139,6 +139,8 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
     from facelatent.note import GENERATED
     from facelatent.render import grid
 
+    if separate and is_piped(out):
+        raise click.UsageError("--separate writes a folder: give -o its name")
     numbers, said = chosen_seeds(seeds), GENERATED if note else None
     ending = FORMATS[options["picture_format"] or "png"]
     check_outputs(None, out / "faces" if separate else out, options["json_file"])

@@ -30,7 +30,7 @@ from facelatent.cli_common import (
     write_json,
 )
 from facelatent.errors import FacelatentError
-from facelatent.pipes import FORMATS, SourceFile, TargetFile, expanded, format_option, is_stdin, named, to_stdout
+from facelatent.pipes import FORMATS, SourceFile, TargetFile, expanded, format_option, is_piped, named, to_stdout
 
 if TYPE_CHECKING:
     from facelatent.batch import Failure, Job
@@ -105,6 +105,8 @@ def invert(
     if _many(photos, out):
         if preview is not None:
             raise click.UsageError("--preview is for one photo")
+        if out is None and any(map(is_piped, photos)):
+            raise click.UsageError("for '-' among many photos, -o names the folder of the latents")
         _invert_all(photos, Path(out) if out else None, overwrite, options)
     else:
         _invert_one(photos[0], Path(out) if out else None, preview, paste, overwrite, options)
@@ -117,7 +119,7 @@ def _invert_one(
     from facelatent.images import open_image, picture_format
     from facelatent.latent import SUFFIX
 
-    target = out or (to_stdout(click.get_current_context(), SUFFIX) if is_stdin(photo) else latent_path(photo))
+    target = out or (to_stdout(click.get_current_context(), SUFFIX) if is_piped(photo) else latent_path(photo))
     if target.exists() and not overwrite:
         raise FacelatentError(f"{target} exists; pass --overwrite to replace it, or -o for another name")
     check_outputs(photo, target, preview, options["json_file"])
@@ -360,7 +362,7 @@ def _draw_all(
 ) -> None:
     """Draw one face, or those of many files; ``ending`` is that of one picture's default name."""
     if not _many(sources, out):
-        if out is None and is_stdin(sources[0]):
+        if out is None and is_piped(sources[0]):
             out = str(to_stdout(click.get_current_context()))
         return _edit_one(sources[0], Path(out) if out else None, ending, paste, photo, mask, planned, options)
     if out is None:
@@ -572,7 +574,7 @@ def _latent(source: Path, generator: Generator, options: dict[str, Any], progres
     from facelatent.editor import latent_of, latent_path
 
     recipe, progress = chosen_recipe(options), progress and on_terminal()
-    keep = not is_stdin(source)
+    keep = not is_piped(source)
     found = latent_of(source, generator, recipe, options["face"], options["aligned"], keep, progress)
     if found.unkept is not None:
         _say(f"facelatent: the latent was not kept: {found.unkept}; 'facelatent invert' can write it elsewhere", True)
@@ -755,7 +757,7 @@ def _one_each(attributes: tuple[str, ...], values: tuple[Any, ...], option: str)
 
 def _default_out(source: Path, ending: str) -> Path:
     """A picture's default name: beside the source, ``me.jpg`` or ``me.latent.safetensors`` -> ``me`` + ending."""
-    source = Path(source.name) if is_stdin(source) else source
+    source = Path(source.name) if is_piped(source) else source
     return source.with_name(source.name.removesuffix(".safetensors").removesuffix(".latent").rsplit(".", 1)[0] + ending)
 
 

@@ -87,10 +87,9 @@ def expanded(context: click.Context, param: click.Parameter, given: tuple[Path, 
     return tuple(dict.fromkeys(found))
 
 
-def is_stdin(path: Path) -> bool:
-    """Whether a source came from standard input."""
-    folder = _meta().get(_FOLDER)
-    return folder is not None and path.parent == folder and path.name.startswith(_STEM)
+def is_piped(path: Path) -> bool:
+    """Whether a path is that of a file which came from standard input, or goes to standard output."""
+    return path.parent == _meta().get(_FOLDER)
 
 
 def to_stdout(context: click.Context, suffix: str = "") -> Path:

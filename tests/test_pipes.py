@@ -112,6 +112,14 @@ def test_bad_input(data: bytes, message: str, home: Path, tiny: tuple[str, ...],
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_folders_cannot_be_piped(home: Path, tiny: tuple[str, ...]) -> None:
+    samples = run("sample", "--seed", "3", "--separate", "-o", "-", *tiny)
+    assert (samples.exit_code, samples.stdout_bytes) == (2, b"")
+    many = run("invert", "-", "photos/a.png", *tiny, data=png())
+    assert (many.exit_code, many.stdout_bytes) == (2, b"")
+    assert "-o names the folder" in many.stderr
+
+
 def test_stdin_only_once(home: Path, tiny: tuple[str, ...], grin: Path) -> None:
     result = run("edit", "-", "-", "--attr", grin, *tiny, data=png())
     assert result.exit_code == 2
