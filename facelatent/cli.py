@@ -17,6 +17,7 @@ from facelatent import (
     cli_animate,
     cli_attributes,
     cli_boundaries,
+    cli_config,
     cli_evaluate,
     cli_generators,
     cli_kernels,
@@ -33,27 +34,31 @@ from facelatent.cli_common import (
     generator_option,
     json_option,
     metrics_line,
+    note_option,
     on_terminal,
     recipe_options,
     style_options,
     style_record,
     write_json,
 )
+from facelatent.config import read_config
 from facelatent.errors import FacelatentError
+from facelatent.pipes import FORMATS, TargetFile, format_option, is_piped, is_quiet, named, quiet_option
 
 
 class _Announcements(logging.Handler):
     """Say on stderr what the library logs: downloads and compilations, wherever first needed, and warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage(), err=True)
+        if record.levelno > logging.INFO or not is_quiet():
+            click.echo(record.getMessage(), err=True)
 
 
 _announcements = _Announcements(logging.INFO)
 
 
 class _Commands(click.Group):
-    """Print our own errors as one line and exit 1; ``--debug`` shows the traceback."""
+    """Print our own errors as one line and exit 1 (130 for Ctrl-C); ``--debug`` shows the traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -62,14 +67,18 @@ class _Commands(click.Group):
             if context.params.get("debug"):
                 traceback.print_exc()
             # File names may hold line breaks; an error is one line.
-            click.echo(f"facelatent: {' '.join(str(error).split())}", err=True)
+            click.echo(f"facelatent: {' '.join(named(str(error)).split())}", err=True)
             raise SystemExit(1) from error
+        except KeyboardInterrupt:
+            click.echo("facelatent: interrupted", err=True)
+            raise SystemExit(130) from None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="facelatent %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
     """Edit faces in the latent space of a StyleGAN.
 
     \b
@@ -78,7 +87,11 @@ def main(debug: bool) -> None:
       facelatent edit photo.jpg --attr smile --alpha 2 -o smiling.png
       facelatent animate photo.jpg --attr yaw --from -2 --to 2 -o turning.gif
       facelatent demo
+
+    Exit codes: 0 done, 1 an error or some files failed, 2 wrong usage, 130 stopped with Ctrl-C. Your own defaults:
+    facelatent config.
     """
+    context.default_map = read_config(main)
     for name in ("facelatent.assets", "facelatent.boundaries", "facelatent.cuda_kernels", "facelatent.domain_adapt"):
         log = logging.getLogger(name)
         log.setLevel(logging.INFO)
@@ -93,20 +106,22 @@ def main(debug: bool) -> None:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=TargetFile(),
     default=Path("samples.png"),
     show_default=True,
-    help="A sheet of all faces; with --separate, a folder.",
+    help="A sheet of all faces, - for stdout; with --separate, a folder.",
 )
 @click.option("--separate", is_flag=True, help="Write each face's picture and latent into the folder OUT.")
 @click.option(
     "--size", type=click.IntRange(16, 4096), help="Side of a face.  [default: 256 on a sheet, else the generator's]"
 )
+@format_option
+@note_option
 @style_options
 @generator_option
 @device_option
 @json_option
-def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, **options: Any) -> None:
+def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, note: bool, **options: Any) -> None:
     """Draw random faces. A seed means the same face on every machine.
 
     \b
@@ -114,6 +129,7 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
       facelatent sample --seed 1-16
       facelatent sample --seed 3,7 --psi 0.9 --separate -o faces
       facelatent sample --seed 1-8 --style mona.safetensors --style-strength 0.8
+      facelatent sample --seed 7 --format jpg -o - > seven.jpg
     """
     import torch
     from tqdm import tqdm
@@ -121,9 +137,13 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
     from facelatent.editor import draw
     from facelatent.images import picture_format, save_image
     from facelatent.latent import SUFFIX, Latent
+    from facelatent.note import GENERATED
     from facelatent.render import grid
 
-    numbers = chosen_seeds(seeds)
+    if separate and is_piped(out):
+        raise click.UsageError("--separate writes a folder: give -o its name")
+    numbers, said = chosen_seeds(seeds), GENERATED if note else None
+    ending = FORMATS[options["picture_format"] or "png"]
     check_outputs(None, out / "faces" if separate else out, options["json_file"])
     if not separate:
         picture_format(out)
@@ -134,7 +154,7 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
             ws = generator.broadcast(generator.sample_w(number, psi)).contiguous()
         image = draw(generator, ws, size if separate else size or 256)[0]
         if separate:
-            save_image(image, out / f"seed{number:04d}.png")
+            save_image(image, out / f"seed{number:04d}{ending}", said)
             method = {"method": "sample", "seed": number, "psi": psi}
             latent = Latent(ws, generator.source.name, generator.source.fingerprint, method)
             latent.save(out / f"seed{number:04d}{SUFFIX}")
@@ -147,7 +167,7 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
             [f"seed {number}" for number in numbers[start : start + columns]]
             for start in range(0, len(images), columns)
         ]
-        save_image(grid(rows, labels, size or 256), out)
+        save_image(grid(rows, labels, size or 256), out, said)
     click.echo(f"wrote {out} ({len(numbers)} faces)")
     record = {"out": str(out), "seeds": numbers, "psi": psi, "generator": generator.source.name}
     write_json(options["json_file"], record | style_record(options))
@@ -242,6 +262,7 @@ def doctor(as_json: bool) -> None:
 @style_options
 @generator_option
 @device_option
+@quiet_option
 def demo(out: Path, **options: Any) -> None:
     """Invert a public-domain portrait and write it smiling, turned and aged.
 
@@ -272,6 +293,7 @@ def demo(out: Path, **options: Any) -> None:
 
 cli_photos.add_to(main)
 cli_animate.add_to(main)
+cli_config.add_to(main)
 cli_adapt.add_to(main)
 cli_attributes.add_to(main)
 cli_boundaries.add_to(cli_attributes.attributes)

@@ -19,6 +19,7 @@ from facelatent.cli_common import (
     write_json,
 )
 from facelatent.errors import FacelatentError
+from facelatent.pipes import expanded
 
 if TYPE_CHECKING:
     from facelatent.domain_adapt import AdaptSettings
@@ -34,7 +35,7 @@ def add_to(group: click.Group) -> None:
 
 
 @click.command()
-@click.argument("references", nargs=-1, type=click.Path(path_type=Path), metavar="[REFERENCE]...")
+@click.argument("references", nargs=-1, type=click.Path(path_type=Path), metavar="[REFERENCE]...", callback=expanded)
 @click.option(
     "-o",
     "--out",

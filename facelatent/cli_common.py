@@ -3,15 +3,16 @@
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from facelatent.errors import FacelatentError
+from facelatent.pipes import TargetFile, is_quiet, json_text, quiet_option
 
 if TYPE_CHECKING:
     from facelatent.domain_adapt import Style
@@ -24,9 +25,31 @@ generator_option = click.option(
 device_option = click.option(
     "--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ...  [default: a GPU if there is one]"
 )
-json_option = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Also write what was done as JSON."
+note_option = click.option(
+    "--note/--no-note",
+    default=True,
+    show_default=True,
+    help="Say in the pictures' metadata that they are edited or generated.",
 )
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that does something: ``--json`` and ``--quiet``."""
+    written = click.option(
+        "--json", "json_file", type=TargetFile(Path, ".json"), help="Also write what was done as JSON; - for stdout."
+    )
+    return written(quiet_option(command))
+
+
+def complete_attribute(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of shipped attributes that begin like this, and files; the last one of a list with commas."""
+    # The library's folder is listed here, as its own module imports torch; a test compares them.
+    suffix = ".boundary.safetensors"
+    files = (Path(__file__).parent / "boundaries" / "library").glob("*" + suffix)
+    before, comma, last = incomplete.rpartition(",")
+    known = sorted(file.name.removesuffix(suffix) for file in files)
+    matching = [CompletionItem(before + comma + name) for name in known if name.startswith(last)]
+    return matching or [CompletionItem(incomplete, type="file")]
 
 
 def folder_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -217,7 +240,7 @@ def write_json(path: Path | None, record: dict[str, Any]) -> None:
 
     if path is not None:
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+            temporary.write_text(json_text(record))
         click.echo(f"wrote {path}")
 
 
@@ -231,7 +254,7 @@ def resolution_range(text: str) -> tuple[int, int]:
 
 def on_terminal() -> bool:
     """Progress bars are for people: shown on a terminal, not in logs."""
-    return sys.stderr.isatty()
+    return sys.stderr.isatty() and not is_quiet()
 
 
 def is_number(text: str) -> bool:

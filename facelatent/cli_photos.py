@@ -16,10 +16,12 @@ from facelatent.cli_common import (
     check_outputs,
     chosen_generator,
     chosen_recipe,
+    complete_attribute,
     device_option,
     generator_option,
     json_option,
     metrics_line,
+    note_option,
     on_terminal,
     recipe_options,
     resolution_range,
@@ -28,6 +30,7 @@ from facelatent.cli_common import (
     write_json,
 )
 from facelatent.errors import FacelatentError
+from facelatent.pipes import FORMATS, SourceFile, TargetFile, expanded, format_option, is_piped, named, to_stdout
 
 if TYPE_CHECKING:
     from facelatent.batch import Failure, Job
@@ -37,11 +40,13 @@ if TYPE_CHECKING:
     from facelatent.latent import Latent
     from facelatent.stylegan_ops import Generator
 
-_photos = click.argument("photos", metavar="PHOTO|FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-_sources = click.argument(
-    "sources", metavar="PHOTO|LATENT|FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path)
+_photos = click.argument(
+    "photos", metavar="PHOTO|FOLDER|-...", nargs=-1, required=True, type=SourceFile(), callback=expanded
 )
-_source = click.argument("source", metavar="PHOTO|LATENT", type=click.Path(path_type=Path))
+_sources = click.argument(
+    "sources", metavar="PHOTO|LATENT|FOLDER|-...", nargs=-1, required=True, type=SourceFile(), callback=expanded
+)
+_source = click.argument("source", metavar="PHOTO|LATENT|-", type=SourceFile())
 _face = click.option("--face", type=click.IntRange(1), help="Which face, 1 = the best-scored.  [default: 1]")
 _aligned = click.option("--aligned", is_flag=True, help="The photo is an FFHQ-aligned crop: do not look for a face.")
 _paste = click.option("--paste", is_flag=True, help="Put the face back into the whole photo.")
@@ -58,14 +63,19 @@ def add_to(group: click.Group) -> None:
 
 def _face_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that starts from a photo; they arrive as ``**options``."""
-    for option in (json_option, device_option, generator_option, recipe_options, _aligned, _face):
+    for option in (json_option, device_option, generator_option, recipe_options, note_option, _aligned, _face):
         command = option(command)
     return command
 
 
 @click.command()
 @_photos
-@click.option("-o", "--out", help="Latent file; for many photos, a folder.  [default: PHOTO.latent.safetensors]")
+@click.option(
+    "-o",
+    "--out",
+    type=TargetFile(str, ".latent.safetensors"),
+    help="Latent file, - for stdout; for many photos, a folder.  [default: PHOTO.latent.safetensors]",
+)
 @click.option("--preview", type=click.Path(path_type=Path), help="Also write photo and reconstruction side by side.")
 @click.option("--paste", is_flag=True, help="Let the preview be the photo with the reconstruction in it.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing latent.")
@@ -87,12 +97,16 @@ def invert(
       facelatent invert group.jpg --face 2 -o anna.latent.safetensors --preview anna.png
       facelatent invert me.jpg --preview found.jpg --paste
       facelatent invert photos/ -o latents/
+      facelatent invert "photos/**/*.jpg"
+      facelatent invert - < me.jpg > me.latent.safetensors
     """
     if paste and preview is None:
         raise click.UsageError("--paste is about the picture that --preview names")
     if _many(photos, out):
         if preview is not None:
             raise click.UsageError("--preview is for one photo")
+        if out is None and any(map(is_piped, photos)):
+            raise click.UsageError("for '-' among many photos, -o names the folder of the latents")
         _invert_all(photos, Path(out) if out else None, overwrite, options)
     else:
         _invert_one(photos[0], Path(out) if out else None, preview, paste, overwrite, options)
@@ -103,8 +117,9 @@ def _invert_one(
 ) -> None:
     from facelatent.editor import latent_path
     from facelatent.images import open_image, picture_format
+    from facelatent.latent import SUFFIX
 
-    target = out or latent_path(photo)
+    target = out or (to_stdout(click.get_current_context(), SUFFIX) if is_piped(photo) else latent_path(photo))
     if target.exists() and not overwrite:
         raise FacelatentError(f"{target} exists; pass --overwrite to replace it, or -o for another name")
     check_outputs(photo, target, preview, options["json_file"])
@@ -131,12 +146,11 @@ def _save_preview(
 
     if paste:
         opened = open_photo(photo)
-        save_photo(paste_edit(opened.image, latent, generator).image, preview, opened)
+        save_photo(paste_edit(opened.image, latent, generator).image, preview, opened, _note(latent, options))
     else:
         crop = photo_crop(photo, generator.resolution, options["face"], options["aligned"])
-        save_image(
-            strip([crop, draw(latent.generator_for(generator), latent.ws)[0]], ["photo", "inverted"], 512), preview
-        )
+        inverted = draw(latent.generator_for(generator), latent.ws)[0]
+        save_image(strip([crop, inverted], ["photo", "inverted"], 512), preview, _note(latent, options))
 
 
 def _invert_all(photos: tuple[Path, ...], out: Path | None, overwrite: bool, options: dict[str, Any]) -> None:
@@ -186,6 +200,7 @@ _attributes = click.option(
     "attributes",
     multiple=True,
     metavar="NAME|FILE",
+    shell_complete=complete_attribute,
     help="Attribute name, or a boundary file: ours, or .npy, .npz, .pt of other projects.",
 )
 
@@ -204,15 +219,24 @@ _attributes = click.option(
 @click.option(
     "--to", "targets", multiple=True, metavar="NAME=SCORE", help="Change an attribute until its score is this: age=40."
 )
-@click.option("--hold", metavar="NAME,...", help="Keep these attributes' scores, by counter-edits.")
+@click.option(
+    "--hold",
+    metavar="NAME,...",
+    shell_complete=complete_attribute,
+    help="Keep these attributes' scores, by counter-edits.",
+)
 @click.option(
     "--region",
     metavar="NAME|FILE",
     help="Change only this: face, eyes, brows, nose, mouth, lower-face, background, or a mask's picture.",
 )
 @click.option(
-    "-o", "--out", help="Picture; for many sources, a folder.  [default: SOURCE-edited.png, with --paste as the photo]"
+    "-o",
+    "--out",
+    type=TargetFile(str),
+    help="Picture, - for stdout; for many sources, a folder.  [default: SOURCE-edited.png, with --paste as the photo]",
 )
+@format_option
 @click.option("--size", type=click.IntRange(16, 4096), help="Side in pixels.  [default: the generator's]")
 @click.option("--compare", is_flag=True, help="Write unedited and edited side by side.")
 @_paste
@@ -253,6 +277,7 @@ def edit(
       facelatent edit me.jpg --attr smile --alpha 2 --attr age --alpha -1 -o younger.png
       facelatent edit me.latent.safetensors --attr yaw --alpha 1.5 --compare -o turned.jpg
       facelatent edit photos/ --attr smile --alpha 2 --paste -o smiling/
+      facelatent edit - --attr smile --format jpg < me.jpg > smiling.jpg
       facelatent edit me.jpg --to age=40 --hold gender,yaw -o forty.png
       facelatent edit me.jpg --attr smile --alpha 2 --region lower-face
       facelatent edit me.jpg --boundary pose.pt --alpha -1
@@ -284,8 +309,12 @@ def edit(
 @click.command()
 @_sources
 @click.option(
-    "-o", "--out", help="Picture; for many sources, a folder.  [default: SOURCE-drawn.png, with --paste as the photo]"
+    "-o",
+    "--out",
+    type=TargetFile(str),
+    help="Picture, - for stdout; for many sources, a folder.  [default: SOURCE-drawn.png, with --paste as the photo]",
 )
+@format_option
 @click.option("--size", type=click.IntRange(16, 4096), help="Side in pixels.  [default: the generator's]")
 @click.option("--compare", is_flag=True, help="Write the picture without and with the style side by side.")
 @_paste
@@ -333,6 +362,8 @@ def _draw_all(
 ) -> None:
     """Draw one face, or those of many files; ``ending`` is that of one picture's default name."""
     if not _many(sources, out):
+        if out is None and is_piped(sources[0]):
+            out = str(to_stdout(click.get_current_context()))
         return _edit_one(sources[0], Path(out) if out else None, ending, paste, photo, mask, planned, options)
     if out is None:
         raise click.UsageError("for many sources, -o names the folder of the results")
@@ -351,7 +382,7 @@ def _edit_one(
 ) -> None:
     from facelatent.images import picture_format
 
-    target = out or _default_out(source, ending + (_picture_suffix(photo or source) if paste else ".png"))
+    target = out or _default_out(source, ending + _ending(photo or source, paste, options))
     check_outputs(source, target, mask, options["json_file"])
     if photo is not None:
         check_outputs(photo, target, mask)
@@ -382,7 +413,7 @@ def _edit_all(
     sources = _gathered(inputs, picture_suffixes(), otherwise=SUFFIX)
 
     def target_of(source: Path) -> Path:
-        return out / _default_out(source, _picture_suffix(source) if paste else ".png").name
+        return out / _default_out(source, _ending(source, paste, options)).name
 
     jobs, failures = _planned(sources, target_of, options)
     generator = chosen_generator(options)
@@ -410,14 +441,14 @@ def _write_edited(
     if plan.region is not None:
         record["region"] = plan.region
     if plan.paste:
-        return {**record, **_write_pasted(source, target, latent, generator, plan)}
+        return {**record, **_write_pasted(source, target, latent, generator, plan, _note(latent, options))}
     edited = draw_edits(latent, generator, plan.edits, plan.size, plan.region)
     if plan.compare:
         label = ", ".join(f"{one.boundary.attribute} {one.alpha:+g}" for one in plan.edits) or "in the style"
         before = generator if plan.edits else generator.source
         unedited = draw(latent.generator_for(before), latent.ws, plan.size)[0]
         edited = strip([unedited, edited], ["inverted", label], plan.size or 512)
-    save_image(edited, target)
+    save_image(edited, target, _note(latent, options))
     return record
 
 
@@ -433,7 +464,9 @@ def _with_goals(source: Path, latent: Latent, generator: Generator, plan: _EditP
     return edits
 
 
-def _write_pasted(source: Path, target: Path, latent: Latent, generator: Generator, plan: _EditPlan) -> dict[str, Any]:
+def _write_pasted(
+    source: Path, target: Path, latent: Latent, generator: Generator, plan: _EditPlan, note: str | None
+) -> dict[str, Any]:
     from facelatent.editor import paste_edit
     from facelatent.images import save_image
     from facelatent.photos import open_photo, save_photo
@@ -441,9 +474,9 @@ def _write_pasted(source: Path, target: Path, latent: Latent, generator: Generat
     photo = _pasted_photo(source, latent, plan.photo)
     opened = open_photo(photo)
     pasted = paste_edit(opened.image, latent, generator, plan.edits, plan.region)
-    save_photo(pasted.image, target, opened)
+    save_photo(pasted.image, target, opened, note)
     if plan.mask is not None:
-        save_image(pasted.mask, plan.mask)
+        save_image(pasted.mask, plan.mask, None)
     return {"photo": str(photo), "quad": latent.quad, "mask_box": pasted.mask.getbbox()}
 
 
@@ -458,28 +491,23 @@ def _inverted(
 
 def _latent(source: Path, generator: Generator, options: dict[str, Any], progress: bool = True) -> Latent:
     """The latent of a latent file, or of a photo: kept beside it, or made now and kept there if that is possible."""
-    from facelatent.editor import is_latent, kept_latent, latent_path
-    from facelatent.errors import UnwritableOutput
-    from facelatent.latent import Latent
+    from facelatent.editor import latent_of, latent_path
 
-    if is_latent(source):
-        latent = Latent.load(source)
-        latent.check(generator)
-        return latent
-    target = latent_path(source)
-    recipe = chosen_recipe(options)
-    kept = kept_latent(target, source, generator, recipe, options["face"], options["aligned"])
-    if kept is not None:
-        return kept
-    latent = _inverted(source, generator, recipe, options, progress)
-    try:
-        if target.exists():
-            raise UnwritableOutput(f"{target} is there already, of another file, face, generator or settings")
-        latent.save(target)
-        _say(f"wrote {target} ({metrics_line(latent.metrics)})")
-    except UnwritableOutput as error:
-        _say(f"facelatent: the latent was not kept: {error}; 'facelatent invert' can write it elsewhere", err=True)
-    return latent
+    recipe, progress = chosen_recipe(options), progress and on_terminal()
+    keep = not is_piped(source)
+    found = latent_of(source, generator, recipe, options["face"], options["aligned"], keep, progress)
+    if found.unkept is not None:
+        _say(f"facelatent: the latent was not kept: {found.unkept}; 'facelatent invert' can write it elsewhere", True)
+    elif found.made and keep:
+        _say(f"wrote {latent_path(source)} ({metrics_line(found.latent.metrics)})")
+    return found.latent
+
+
+def _note(latent: Latent, options: dict[str, Any]) -> str | None:
+    """What pictures of a latent say of themselves, unless ``--no-note`` was given."""
+    from facelatent.editor import note_of
+
+    return note_of(latent) if options["note"] else None
 
 
 def _check_paste(paste: bool, photo: Path | None, mask: Path | None = None) -> None:
@@ -512,6 +540,13 @@ def _picture_suffix(path: Path) -> str:
     from facelatent.images import picture_suffixes
 
     return path.suffix if path.suffix.lower() in picture_suffixes() else ".png"
+
+
+def _ending(photo: Path, paste: bool, options: dict[str, Any]) -> str:
+    """The ending of the name of a picture that has none given: ``--format``, else a pasted photo's own, else PNG."""
+    if options["picture_format"]:
+        return FORMATS[options["picture_format"]]
+    return _picture_suffix(photo) if paste else ".png"
 
 
 def _many(inputs: tuple[Path, ...], out: str | None) -> bool:
@@ -582,7 +617,9 @@ def _run_all(
     click.echo(f"{len(outcome.done)} of {total} done" + (f", {len(failed)} failed" if failed else ""))
     if failed:
         click.echo(
-            "\n".join([f"facelatent: {len(failed)} of {total} failed:", *(f"  {one['reason']}" for one in failed)]),
+            "\n".join(
+                [f"facelatent: {len(failed)} of {total} failed:", *(f"  {named(one['reason'])}" for one in failed)]
+            ),
             err=True,
         )
     if outcome.interrupted:
@@ -597,7 +634,7 @@ def _say(line: str, err: bool = False) -> None:
     from tqdm import tqdm
 
     with tqdm.external_write_mode():
-        click.echo(line, err=err)
+        click.echo(named(line), err=err)
 
 
 def _edits(
@@ -640,6 +677,7 @@ def _one_each(attributes: tuple[str, ...], values: tuple[Any, ...], option: str)
 
 def _default_out(source: Path, ending: str) -> Path:
     """A picture's default name: beside the source, ``me.jpg`` or ``me.latent.safetensors`` -> ``me`` + ending."""
+    source = Path(source.name) if is_piped(source) else source
     return source.with_name(source.name.removesuffix(".safetensors").removesuffix(".latent").rsplit(".", 1)[0] + ending)
 
 

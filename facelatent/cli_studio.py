@@ -12,6 +12,7 @@ import click
 
 from facelatent.cli_common import chosen_generator, chosen_recipe, device_option, generator_option, recipe_options
 from facelatent.errors import FacelatentError
+from facelatent.pipes import expanded
 
 if TYPE_CHECKING:
     from facelatent.studio import Workbench
@@ -23,7 +24,7 @@ def add_to(group: click.Group) -> None:
 
 
 @click.command()
-@click.argument("photos", metavar="[PHOTO|LATENT...]", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("photos", metavar="[PHOTO|LATENT...]", nargs=-1, type=click.Path(path_type=Path), callback=expanded)
 @click.option(
     "--boundary", "own", multiple=True, metavar="FILE", help="A slider for this boundary file, too; may be repeated."
 )

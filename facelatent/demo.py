@@ -45,7 +45,7 @@ def run_demo(
     boundaries = {name: load_boundary(name, generator) for name in shipped_boundaries()}
     photo = asset_path("astronaut", report)
     image = open_image(photo)
-    save_image(aligned_crop(image, generator.resolution).image, folder / "aligned.png")
+    save_image(aligned_crop(image, generator.resolution).image, folder / "aligned.png", note=None)
     inversion_began = time.perf_counter()
     kept = kept_latent(folder / f"astronaut{SUFFIX}", photo, generator, recipe or Recipe())
     latent = kept or invert_photo(photo, generator, recipe, progress=progress)

@@ -26,7 +26,7 @@ from facelatent.boundaries import (
     score_faces,
     style_shift,
 )
-from facelatent.errors import FacelatentError, InvalidFile, UnknownAttribute
+from facelatent.errors import FacelatentError, InvalidFile, UnknownAttribute, UnwritableOutput
 from facelatent.files import sha256_of
 from facelatent.images import check_file, open_image, picture_suffixes, to_images
 from facelatent.inversion import (
@@ -40,6 +40,7 @@ from facelatent.inversion import (
     quad_crop,
 )
 from facelatent.latent import SUFFIX, Latent
+from facelatent.note import EDITED, GENERATED
 from facelatent.render import strip, there_and_back
 from facelatent.stylegan_ops import Generator, Styles
 
@@ -267,6 +268,62 @@ def kept_latent(
     # As JSON, in which numbers and lists are what the file gave back.
     same_recipe = recipe is None or {key: latent.method.get(key) for key in wanted} == json.loads(json.dumps(wanted))
     return latent if same_file and same_crop and same_recipe else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The latent of a source.
+
+    Attributes:
+        latent: the latent.
+        made: whether the photo was inverted for it, now.
+        unkept: why it could not be kept beside the photo; None if it was, or was not to be.
+    """
+
+    latent: Latent
+    made: bool = False
+    unkept: UnwritableOutput | None = None
+
+
+def latent_of(
+    source: Path,
+    generator: Generator,
+    recipe: Recipe | None = None,
+    face: int | None = None,
+    aligned: bool = False,
+    keep: bool = True,
+    progress: bool = False,
+) -> Found:
+    """The latent of a latent file, or of a photo: the one beside it if it fits, else made, and kept there.
+
+    Raises:
+        IncompatibleLatent: the latent belongs to another generator.
+        InvalidFile: it is none.
+        FacelatentError: as :func:`invert_photo`.
+    """
+    if is_latent(source):
+        latent = Latent.load(source)
+        latent.check(generator)
+        return Found(latent)
+    target = latent_path(source)
+    kept = kept_latent(target, source, generator, recipe, face, aligned)
+    if kept is not None:
+        return Found(kept)
+    latent = invert_photo(source, generator, recipe, face, aligned, progress)
+    if not keep:
+        return Found(latent, made=True)
+    try:
+        if target.exists():
+            raise UnwritableOutput(f"{target} is there already, of another file, face, generator or settings")
+        latent.save(target)
+    except UnwritableOutput as error:
+        return Found(latent, made=True, unkept=error)
+    return Found(latent, made=True)
+
+
+def note_of(latent: Latent) -> str:
+    """What pictures of a latent say of themselves: generated if it was drawn at random, else edited."""
+    return GENERATED if latent.method.get("method") == "sample" else EDITED
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from facelatent.errors import UnreadableImage, UnwritableOutput
 from facelatent.files import atomic_path
+from facelatent.note import EDITED, note_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,12 +149,15 @@ def picture_format(path: str | Path) -> str:
     return format_name
 
 
-def save_image(image: Image.Image, path: str | Path) -> None:
+def save_image(image: Image.Image, path: str | Path, note: str | None = EDITED) -> None:
     """Write a picture atomically, in the format that its name's ending says (PNG, JPEG at quality 95, WebP ...).
+
+    ``note`` is what its metadata says it is, None for nothing; see :mod:`facelatent.note`.
 
     Raises:
         UnwritableOutput: the folder cannot be written, or no picture format has that ending.
     """
     format_name = picture_format(path)
+    options = {"quality": 95} if format_name in ("JPEG", "WEBP") else {}
     with atomic_path(path) as temporary:
-        image.save(temporary, format=format_name, **({"quality": 95} if format_name in ("JPEG", "WEBP") else {}))
+        image.save(temporary, format=format_name, **options, **note_options(format_name, note))

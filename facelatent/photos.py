@@ -13,6 +13,7 @@ from PIL import Image
 
 from facelatent.files import atomic_path
 from facelatent.images import decoded, picture_format, to_rgb, upright
+from facelatent.note import EDITED, note_options
 
 _EXIF_PREFIX = b"Exif\0\0"
 _ORIENTATION = 0x0112
@@ -63,20 +64,19 @@ def open_photo(path: str | Path) -> Photo:
     return decoded(path, read)
 
 
-def save_photo(image: Image.Image, path: str | Path, like: Photo) -> None:
+def save_photo(image: Image.Image, path: str | Path, like: Photo, note: str | None = EDITED) -> None:
     """Write a picture with ``like``'s EXIF data, ICC profile and resolution, in the format that its name's ending says.
 
-    JPEG is written at quality 95 without chroma subsampling, WebP without loss. A format that holds no alpha gets it
-    laid on white; one that holds no 16 bits gets 8. A profile of another colour space than the picture's is left out.
+    ``note`` is what its metadata says it is, None for nothing; see :mod:`facelatent.note`. JPEG is written at quality
+    95 without chroma subsampling, WebP without loss. A format that holds no alpha gets it laid on white; one that holds
+    no 16 bits gets 8. A profile of another colour space than the picture's is left out.
 
     Raises:
         UnwritableOutput: the folder cannot be written, or no picture format has that ending.
     """
     format_name = picture_format(path)
     picture = image if image.mode in _MODES[format_name] else to_rgb(image)
-    options = dict(_OPTIONS.get(format_name, {}))
-    if like.exif and format_name in ("JPEG", "PNG", "WEBP", "TIFF"):
-        options["exif"] = like.exif
+    options = {**_OPTIONS.get(format_name, {}), **note_options(format_name, note, like.exif)}
     if like.dpi and format_name in ("JPEG", "PNG", "TIFF", "BMP"):
         options["dpi"] = like.dpi
     # Without one given, Pillow would write what the picture's own info says.

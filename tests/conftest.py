@@ -38,7 +38,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def isolated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None:
-    """Tests not marked ``assets`` get a cache without assets, and pip without an index: they fetch nothing."""
+    """Tests not marked ``assets`` get a cache without assets, and pip without an index: they fetch nothing.
+
+    None reads the user's config file.
+    """
+    monkeypatch.setenv("FACELATENT_CONFIG", "")
     if not request.node.get_closest_marker("assets"):
         cache = tmp_path_factory.mktemp("cache")
         KERNELS.mkdir(parents=True, exist_ok=True)

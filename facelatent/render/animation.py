@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,7 @@ from sklearn.cluster import MiniBatchKMeans
 from facelatent.errors import FacelatentError, UnwritableOutput
 from facelatent.files import atomic_path
 from facelatent.images import save_image
+from facelatent.note import EDITED, note_options
 
 #: Endings that :func:`save_animation` writes.
 ANIMATION_SUFFIXES = (".gif", ".webp", ".mp4")
@@ -60,7 +62,11 @@ def check_animation(path: str | Path) -> None:
 
 
 def save_animation(
-    frames: Sequence[Image.Image], path: str | Path, fps: float = 24, max_bytes: int | None = None
+    frames: Sequence[Image.Image],
+    path: str | Path,
+    fps: float = 24,
+    max_bytes: int | None = None,
+    note: str | None = EDITED,
 ) -> Clip:
     """Write frames of one size as an endlessly looping GIF or WebP, or as MP4, by the name's ending.
 
@@ -70,6 +76,7 @@ def save_animation(
         fps: frames a second.
         max_bytes: the largest file that is wanted. One that would be larger is scaled down, and if that were too much,
             has every other frame left out at half the rate; what is returned says so.
+        note: what a GIF's or WebP's metadata says it is, None for nothing; see :mod:`facelatent.note`.
 
     Raises:
         FacelatentError: an unknown ending, MP4 without the extra ``video``, or no clip worth seeing is so small.
@@ -77,11 +84,12 @@ def save_animation(
     """
     check_animation(path)
     write = {".gif": _save_gif, ".webp": _save_webp, ".mp4": _save_mp4}[Path(path).suffix.lower()]
+    noted = note_options(Path(path).suffix.lower().removeprefix(".").upper(), note)
     scale, step = 1.0, 1
     with atomic_path(path) as temporary:
         while True:
             reduced = _reduced(frames, scale, step)
-            write(reduced, temporary, fps / step)
+            write(reduced, temporary, fps / step, noted)
             size = temporary.stat().st_size
             if max_bytes is None or size <= max_bytes:
                 return Clip(len(reduced), reduced[0].size, fps / step, size, (scale, step) != (1.0, 1))
@@ -128,21 +136,21 @@ def _milliseconds(fps: float) -> int:
     return max(round(100 / fps), 2) * 10
 
 
-def _save_gif(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+def _save_gif(frames: Sequence[Image.Image], path: Path, fps: float, noted: dict[str, Any]) -> None:
     pictures, counts = _changes(*_quantise(frames))
     durations = [count * _milliseconds(fps) for count in counts]
     pictures[0].save(
         path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False, disposal=1,
-        transparency=_UNCHANGED,
+        transparency=_UNCHANGED, **noted,
     )  # fmt: skip
 
 
-def _save_webp(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+def _save_webp(frames: Sequence[Image.Image], path: Path, fps: float, noted: dict[str, Any]) -> None:
     more = list(frames[1:])
-    frames[0].save(path, save_all=True, append_images=more, duration=_milliseconds(fps), loop=0, quality=85)
+    frames[0].save(path, save_all=True, append_images=more, duration=_milliseconds(fps), loop=0, quality=85, **noted)
 
 
-def _save_mp4(frames: Sequence[Image.Image], path: Path, fps: float) -> None:
+def _save_mp4(frames: Sequence[Image.Image], path: Path, fps: float, noted: dict[str, Any]) -> None:
     import imageio.v3 as iio
 
     # The codec halves the colours' resolution: sides must be even.
