@@ -11,7 +11,7 @@ export FACELATENT_CACHE="$FOLDER/cache"
 
 timed() {
     local began=$SECONDS
-    make -C "$FOLDER/clone" "$1" >"$FOLDER/log" 2>&1 || { tail -40 "$FOLDER/log"; exit 1; }
+    make -C "$FOLDER/clone" "$1" >"$FOLDER/log" 2>&1 || { tail -40 "$FOLDER/log" >&2; exit 1; }
     echo $((SECONDS - began))
 }
 
