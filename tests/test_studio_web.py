@@ -206,7 +206,8 @@ def test_upload_slide_save(client: Client, tmp_path: Path) -> None:
     saved = client.get(f"faces/{identifier}/files/picture")
     assert saved.headers["Content-Disposition"] == f"attachment; filename*=UTF-8''{quote('holiday ☀-edited.png')}"
     assert Image.open(io.BytesIO(saved.body)).format == "PNG"
-    assert Image.open(io.BytesIO(client.get(f"faces/{identifier}/files/clip").body)).n_frames in range(24, 49)  # frames that are alike are one
+    clip = Image.open(io.BytesIO(client.get(f"faces/{identifier}/files/clip").body))
+    assert clip.n_frames in range(24, 49)  # frames that are alike are one
     latent = client.get(f"faces/{identifier}/files/latent")
     (tmp_path / "x.latent.safetensors").write_bytes(latent.body)
     assert Latent.load(tmp_path / "x.latent.safetensors").photo_sha256
