@@ -30,6 +30,7 @@ from facelatent.cli_photos import (
     _edits,
     _face_options,
     _latent,
+    _note,
     _one_each,
     _paste,
     _pasted_photo,
@@ -176,7 +177,7 @@ def animate(
     scene = _scene(source, others, timeline, walk, options)
     scene.check(timeline)
     frames = _frames(source, scene, timeline, way, settings, options)
-    clip = _saved(frames, target, settings.fps, max_bytes, into_folder)
+    clip = _saved(frames, target, settings.fps, max_bytes, into_folder, _note(scene.latents[0], options))
     click.echo(f"wrote {target} ({_clip_line(clip, frames)})")
     ends_at = [scene.edits_at(timeline.at(time)) for time in (0, 1)]
     write_json(
@@ -297,12 +298,14 @@ def _decorated(
     ]
 
 
-def _saved(frames: list[Image.Image], target: Path, fps: float, max_bytes: int | None, into_folder: bool) -> Clip:
+def _saved(
+    frames: list[Image.Image], target: Path, fps: float, max_bytes: int | None, into_folder: bool, note: str | None
+) -> Clip:
     from facelatent.render import save_animation, save_frames
 
     if into_folder:
-        return save_frames(frames, target, fps)
-    return save_animation(frames, target, fps, max_bytes)
+        return save_frames(frames, target, fps, note)
+    return save_animation(frames, target, fps, max_bytes, note)
 
 
 def _clip_line(clip: Clip, frames: list[Image.Image]) -> str:

@@ -236,3 +236,9 @@ def test_note_of_commands(home: Path, tiny: tuple[str, ...], grin: Path) -> None
     assert f"/{EDITED}<" in described(Path("e.png"))
     assert run(*sample, "--no-note").exit_code == run(*edit, "--no-note").exit_code == 0
     assert described(Path("s.png")) == described(Path("e.png")) == ""
+    animate = ("animate", "me.latent.safetensors", "--attr", grin, "--frames", "4", "--size", "64", *tiny)
+    for more, noted in (((), True), (("--no-note",), False)):
+        folder = f"frames-{noted}/"
+        assert run(*animate, "-o", "a.gif", *more).exit_code == run(*animate, "-o", folder, *more).exit_code == 0
+        assert (b"facelatent" in Path("a.gif").read_bytes()) == noted
+        assert bool(described(Path(folder, "0001.png"))) == noted

@@ -109,8 +109,8 @@ def check_frames(folder: Path) -> None:
         raise UnwritableOutput(f"{folder} is not empty: frames of two clips would be mixed; choose another folder")
 
 
-def save_frames(frames: Sequence[Image.Image], folder: str | Path, fps: float = 24) -> Clip:
-    """Write frames as ``0001.png``, ``0002.png`` ... into a new or empty folder.
+def save_frames(frames: Sequence[Image.Image], folder: str | Path, fps: float = 24, note: str | None = EDITED) -> Clip:
+    """Write frames as ``0001.png``, ``0002.png`` ... into a new or empty folder; ``note`` as of :func:`save_image`.
 
     Raises:
         UnwritableOutput: the folder has files already, or cannot be written.
@@ -119,7 +119,7 @@ def save_frames(frames: Sequence[Image.Image], folder: str | Path, fps: float = 
     check_frames(target)
     files = [target / f"{number:04d}.png" for number in range(1, len(frames) + 1)]
     for frame, file in zip(frames, files, strict=True):
-        save_image(frame, file)
+        save_image(frame, file, note)
     return Clip(len(frames), frames[0].size, fps, sum(file.stat().st_size for file in files))
 
 
