@@ -34,7 +34,7 @@ def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["ViT-B-32", "ViT-B-16"])
-def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path) -> None:
+def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_clip = import_open_clip()
     from safetensors.torch import save_file
 
@@ -59,6 +59,10 @@ def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path) -> None
         ClipGuidance(path, "ViT-B-16" if model == "ViT-B-32" else "ViT-B-32")
     with pytest.raises(GuidanceUnavailable, match="neither a file, an asset nor an open_clip tag"):
         ClipGuidance("no-such-tag", model)
+    monkeypatch.setattr(open_clip, "create_model", lambda *names, **options: 1 / 0)
+    with pytest.raises(GuidanceUnavailable, match=r"cannot fetch the weights 'openai' .*division.*name the file"):
+        ClipGuidance("openai", model)
+    monkeypatch.undo()
     with pytest.raises(GuidanceUnavailable, match="no transformer block 40"):
         ClipGuidance(path, model, layer=40)
 
