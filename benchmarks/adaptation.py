@@ -106,7 +106,7 @@ def main() -> None:
         ClipGuidance(weights, model, device=generator.device)
         for weights, model in zip(options.clip, models, strict=False)
     ]
-    settings = replace(DIFA if clips else VGG, seed=options.seed)
+    settings = replace(DIFA if clips else VGG, seed=options.seed, patience=None)
     if options.steps:
         settings = replace(settings, steps=options.steps)
     only = [term for term in options.only.split(",") if term]
