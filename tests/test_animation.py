@@ -13,10 +13,10 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from facelatent import cli_animate
 from facelatent.boundaries import load_boundary
 from facelatent.cli import main
 from facelatent.clips import Scene, around, timeline_frames
+from facelatent.commands import animate
 from facelatent.delta import GeneratorDelta
 from facelatent.domain_adapt import Style
 from facelatent.editor import AttributeEdit, apply_edits, draw
@@ -66,7 +66,7 @@ def test_easing(ease: str) -> None:
     early, late = values[1] - values[0], values[-1] - values[-2]
     soft = {"linear": (False, False), "smooth": (True, True), "in": (True, False), "out": (False, True)}[ease]
     assert (early < 0.15, late < 0.15) == soft
-    assert tuple(EASES) == cli_animate.EASES
+    assert tuple(EASES) == animate.EASES
 
 
 def test_a_hold_is_two_equal_keys() -> None:

@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from conftest import bomb
 from PIL import Image
 
-from facelatent.batch import Job, gather, plan
-from facelatent.batch import run as run_jobs
 from facelatent.cli import main
+from facelatent.commands.batch import Job, gather, plan
+from facelatent.commands.batch import run as run_jobs
 from facelatent.editor import draw
 from facelatent.errors import AssetUnavailable, NoFaceFound
 from facelatent.files import sha256_of

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from facelatent import cli_boundaries, editor
+from facelatent import editor
 from facelatent.boundaries import (
     Boundary,
     Goal,
@@ -43,6 +43,7 @@ from facelatent.boundaries.mixed import STRENGTHS, fit_mixed
 from facelatent.boundaries.sampling import expanded, make_shards, sample_scores
 from facelatent.boundaries.training import SPACES, TrainSettings, train_boundary
 from facelatent.cli import main
+from facelatent.commands import boundaries as boundaries_command
 from facelatent.errors import FacelatentError, InvalidFile, NoFaceFound, UnknownAttribute
 from facelatent.evaluation.directions import (
     Direction,
@@ -438,7 +439,7 @@ def run(*arguments: object) -> str:
 
 
 def test_spaces_are_those_of_the_library() -> None:
-    assert cli_boundaries.SPACES == SPACES
+    assert boundaries_command.SPACES == SPACES
 
 
 def test_train_and_edit(

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from facelatent import images, pipes
+from facelatent import images
 from facelatent.boundaries import shipped_boundaries
 from facelatent.cli import main
-from facelatent.cli_common import complete_attribute
+from facelatent.commands import pipes
+from facelatent.commands.common import complete_attribute
 from facelatent.images import save_image
 from facelatent.latent import Latent
 from facelatent.note import EDITED, GENERATED

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facelatent.boundaries import Boundary
 from facelatent.cli import main
-from facelatent.cli_common import METHODS as OFFERED
+from facelatent.commands.common import METHODS as OFFERED
 from facelatent.delta import GeneratorDelta, tunable, unit
 from facelatent.editor import draw, kept_latent, paste_edit
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile

@@ -1,4 +1,4 @@
-"""The commands about compiled kernels: ``kernels build`` and ``kernels status``; ``cli.py`` adds them to its own."""
+"""The commands about compiled kernels: ``kernels build`` and ``kernels status``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command ``animate``; ``cli.py`` adds it to its own."""
+"""The command ``animate``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     check_outputs,
     chosen_generator,
     chosen_styles,
@@ -20,7 +20,7 @@ from facelatent.cli_common import (
     style_record,
     write_json,
 )
-from facelatent.cli_photos import (
+from facelatent.commands.photos import (
     _attributes,
     _check_latent_photo,
     _check_paste,

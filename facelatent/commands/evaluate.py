@@ -1,4 +1,4 @@
-"""The commands that measure: ``evaluate inversion``, ``edits`` and ``adaptation``; ``cli.py`` adds them to its own."""
+"""The commands that measure: ``evaluate inversion``, ``edits`` and ``adaptation``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     chosen_generator,
     chosen_recipe,
     chosen_seeds,
@@ -349,7 +349,7 @@ def _check(out: Path, options: dict[str, Any]) -> None:
 
 
 def _cases(generator: Generator, options: dict[str, Any]) -> list[Case]:
-    from facelatent.batch import gather
+    from facelatent.commands.batch import gather
     from facelatent.evaluation import generated_cases, photo_cases
     from facelatent.images import picture_suffixes
 

@@ -1,4 +1,4 @@
-"""The commands about generator files: ``convert``, ``inspect`` and ``generators``; ``cli.py`` adds them to its own."""
+"""The commands about generator files: ``convert``, ``inspect`` and ``generators``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations

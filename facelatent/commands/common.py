@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from facelatent.commands.pipes import TargetFile, is_quiet, json_text, quiet_option
 from facelatent.errors import FacelatentError
-from facelatent.pipes import TargetFile, is_quiet, json_text, quiet_option
 
 if TYPE_CHECKING:
     from facelatent.domain_adapt import Style
@@ -45,7 +45,7 @@ def complete_attribute(context: click.Context, param: click.Parameter, incomplet
     """Names of shipped attributes that begin like this, and files; the last one of a list with commas."""
     # The library's folder is listed here, as its own module imports torch; a test compares them.
     suffix = ".boundary.safetensors"
-    files = (Path(__file__).parent / "boundaries" / "library").glob("*" + suffix)
+    files = (Path(__file__).parents[1] / "boundaries" / "library").glob("*" + suffix)
     before, comma, last = incomplete.rpartition(",")
     known = sorted(file.name.removesuffix(suffix) for file in files)
     matching = [CompletionItem(before + comma + name) for name in known if name.startswith(last)]

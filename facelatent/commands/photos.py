@@ -1,4 +1,4 @@
-"""The commands about photos: ``invert``, ``render`` and ``edit``; ``cli.py`` adds them to its own."""
+"""The commands about photos: ``invert``, ``render`` and ``edit``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     check_outputs,
     chosen_generator,
     chosen_recipe,
@@ -29,12 +29,21 @@ from facelatent.cli_common import (
     style_record,
     write_json,
 )
+from facelatent.commands.pipes import (
+    FORMATS,
+    SourceFile,
+    TargetFile,
+    expanded,
+    format_option,
+    is_piped,
+    named,
+    to_stdout,
+)
 from facelatent.errors import FacelatentError
-from facelatent.pipes import FORMATS, SourceFile, TargetFile, expanded, format_option, is_piped, named, to_stdout
 
 if TYPE_CHECKING:
-    from facelatent.batch import Failure, Job
     from facelatent.boundaries import Boundary
+    from facelatent.commands.batch import Failure, Job
     from facelatent.editor import AttributeEdit
     from facelatent.inversion import Recipe
     from facelatent.latent import Latent
@@ -551,7 +560,7 @@ def _ending(photo: Path, paste: bool, options: dict[str, Any]) -> str:
 
 def _many(inputs: tuple[Path, ...], out: str | None) -> bool:
     """Whether there are many files to work on: several, a folder, or one whose result goes into a folder."""
-    from facelatent.batch import is_folder
+    from facelatent.commands.batch import is_folder
     from facelatent.images import picture_suffixes
 
     into_folder = out is not None and out.endswith(("/", os.sep))
@@ -560,7 +569,7 @@ def _many(inputs: tuple[Path, ...], out: str | None) -> bool:
 
 def _gathered(inputs: tuple[Path, ...], suffixes: tuple[str, ...], otherwise: str | None = None) -> list[Path]:
     """The files to work on; a folder without any by ``suffixes`` is searched for the ending ``otherwise``."""
-    from facelatent.batch import gather, is_folder
+    from facelatent.commands.batch import gather, is_folder
 
     sources: list[Path] = []
     for given in inputs:
@@ -579,7 +588,7 @@ def _gathered(inputs: tuple[Path, ...], suffixes: tuple[str, ...], otherwise: st
 def _planned(
     sources: list[Path], target_of: Callable[[Path], Path], options: dict[str, Any]
 ) -> tuple[list[Job], list[Failure]]:
-    from facelatent.batch import plan
+    from facelatent.commands.batch import plan
     from facelatent.files import check_writable
 
     jobs, failures = plan(sources, target_of)
@@ -600,7 +609,7 @@ def _run_all(
     """Do all jobs with a progress bar, list the failures, and exit 1 if there were any (130 if it was stopped)."""
     from tqdm import tqdm
 
-    from facelatent.batch import run
+    from facelatent.commands.batch import run
 
     records: list[dict[str, Any]] = []
 
