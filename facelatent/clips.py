@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facelatent.domain_adapt import Style
-from facelatent.editor import AttributeEdit, apply_edits, draw, shift_of
+from facelatent.editing import AttributeEdit, apply_edits, draw, shift_of
 from facelatent.errors import FacelatentError
 from facelatent.latent import Latent
 from facelatent.render import Timeline

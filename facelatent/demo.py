@@ -10,11 +10,12 @@ from typing import Any
 
 from facelatent.assets import asset_path
 from facelatent.boundaries import load_boundary, shipped_boundaries
-from facelatent.editor import AttributeEdit, animation_frames, draw, edit_strip, invert_photo, kept_latent
+from facelatent.editing import AttributeEdit, animation_frames, draw, edit_strip
 from facelatent.files import atomic_path
 from facelatent.images import open_image, save_image
 from facelatent.inversion import Recipe, aligned_crop
 from facelatent.latent import SUFFIX
+from facelatent.photo_latents import invert_photo, kept_latent
 from facelatent.render import save_animation
 from facelatent.stylegan_ops import Generator
 

@@ -19,7 +19,7 @@ from facelatent.clips import Scene, around, timeline_frames
 from facelatent.commands import animate
 from facelatent.delta import GeneratorDelta
 from facelatent.domain_adapt import Style
-from facelatent.editor import AttributeEdit, apply_edits, draw
+from facelatent.editing import AttributeEdit, apply_edits, draw
 from facelatent.errors import FacelatentError, UnwritableOutput
 from facelatent.latent import Latent
 from facelatent.render import EASES, Key, Timeline, captioned, save_animation, save_frames

@@ -21,7 +21,7 @@ from PIL import Image
 from facelatent.cli import main
 from facelatent.commands.batch import Job, gather, plan
 from facelatent.commands.batch import run as run_jobs
-from facelatent.editor import draw
+from facelatent.editing import draw
 from facelatent.errors import AssetUnavailable, NoFaceFound
 from facelatent.files import sha256_of
 from facelatent.images import open_image, picture_suffixes

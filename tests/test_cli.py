@@ -24,7 +24,7 @@ from facelatent.assets import ASSETS
 from facelatent.boundaries import Boundary, shipped_boundaries
 from facelatent.cli import main
 from facelatent.cuda_kernels import toolchain
-from facelatent.editor import draw
+from facelatent.editing import draw
 from facelatent.files import sha256_of
 from facelatent.inversion import OptimizeSettings, Recipe, TuneSettings, alignment
 from facelatent.inversion.perceptual import load_lpips
@@ -711,7 +711,7 @@ def test_edits_of_a_photo_invert_it_once(
     folder: Path, photo: Path, grin: Path, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = partial(Recipe, optimize=OptimizeSettings(1, 1), tune=TuneSettings(steps=1))
-    monkeypatch.setattr("facelatent.editor.Recipe", few)
+    monkeypatch.setattr("facelatent.photo_latents.Recipe", few)
     runs: list[int] = []
     real = sys.modules["facelatent.inversion.methods"].optimize
 

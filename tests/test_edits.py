@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from facelatent import editor
+from facelatent import editing
 from facelatent.boundaries import (
     Boundary,
     Goal,
@@ -458,11 +458,11 @@ def test_train_and_edit(
     assert made.report["accuracy_held_out"] > 0.8
     assert made.score == "bright"
 
-    monkeypatch.setattr(editor, "SCORERS", (Colours(),))
+    monkeypatch.setattr(editing, "SCORERS", (Colours(),))
     ws = tiny_generator.broadcast(tiny_generator.sample_w(5, 0.7)).contiguous()
     Latent(ws, tiny_generator.name, tiny_generator.fingerprint).save("me.latent.safetensors")
     wanted = float(measure(tiny_generator.synthesis(ws, resolution=64))["bright"][0]) + 0.1
-    monkeypatch.setattr(editor, "score_faces", lambda images, scorers: scorers[0].score(images))
+    monkeypatch.setattr(editing, "score_faces", lambda images, scorers: scorers[0].score(images))
     run("edit", "me.latent.safetensors", "--to", f"bright.boundary.safetensors={wanted}", "-o", "a.png", *tiny)
     brightness = np.asarray(Image.open("a.png").convert("RGB")).mean() / 127.5 - 1
     assert brightness == pytest.approx(wanted, abs=0.04)

@@ -53,7 +53,7 @@ def no_inversion(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         images.open_image(photo)
         return Latent.load(home / "me.latent.safetensors")
 
-    monkeypatch.setattr("facelatent.editor.invert_photo", found)
+    monkeypatch.setattr("facelatent.photo_latents.invert_photo", found)
 
 
 def png(**options: int) -> bytes:

@@ -247,7 +247,7 @@ def _frames(
     from dataclasses import replace
 
     from facelatent.clips import timeline_frames
-    from facelatent.editor import paste_frames, scaled_photo
+    from facelatent.editing import paste_frames, scaled_photo
     from facelatent.images import to_rgb
     from facelatent.photos import open_photo
 
@@ -269,7 +269,8 @@ def _frames(
 
 def _original(source: Path, latent: Latent, scene: Scene, size: int, options: dict[str, Any]) -> Image.Image:
     """The photo's crop, or of a latent its picture without edits."""
-    from facelatent.editor import draw, is_latent, photo_crop
+    from facelatent.editing import draw
+    from facelatent.photo_latents import is_latent, photo_crop
 
     if is_latent(source):
         return draw(latent.generator_for(scene.generator), latent.ws, size)[0]

@@ -199,7 +199,7 @@ def _save_strips(found: list[Boundary], generator: Any, face: int, out: Path) ->
     import torch
     from tqdm import tqdm
 
-    from facelatent.editor import edit_strip
+    from facelatent.editing import edit_strip
     from facelatent.images import save_image
 
     with torch.no_grad():

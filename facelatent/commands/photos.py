@@ -44,7 +44,7 @@ from facelatent.errors import FacelatentError
 if TYPE_CHECKING:
     from facelatent.boundaries import Boundary
     from facelatent.commands.batch import Failure, Job
-    from facelatent.editor import AttributeEdit
+    from facelatent.editing import AttributeEdit
     from facelatent.inversion import Recipe
     from facelatent.latent import Latent
     from facelatent.stylegan_ops import Generator
@@ -124,9 +124,9 @@ def invert(
 def _invert_one(
     photo: Path, out: Path | None, preview: Path | None, paste: bool, overwrite: bool, options: dict[str, Any]
 ) -> None:
-    from facelatent.editor import latent_path
     from facelatent.images import open_image, picture_format
     from facelatent.latent import SUFFIX
+    from facelatent.photo_latents import latent_path
 
     target = out or (to_stdout(click.get_current_context(), SUFFIX) if is_piped(photo) else latent_path(photo))
     if target.exists() and not overwrite:
@@ -148,8 +148,9 @@ def _invert_one(
 def _save_preview(
     photo: Path, latent: Latent, generator: Generator, preview: Path, paste: bool, options: dict[str, Any]
 ) -> None:
-    from facelatent.editor import draw, paste_edit, photo_crop
+    from facelatent.editing import draw, paste_edit
     from facelatent.images import save_image
+    from facelatent.photo_latents import photo_crop
     from facelatent.photos import open_photo, save_photo
     from facelatent.render import strip
 
@@ -163,9 +164,9 @@ def _save_preview(
 
 
 def _invert_all(photos: tuple[Path, ...], out: Path | None, overwrite: bool, options: dict[str, Any]) -> None:
-    from facelatent.editor import kept_latent, latent_path
     from facelatent.images import picture_suffixes
     from facelatent.inversion import Recipe, check_recipe
+    from facelatent.photo_latents import kept_latent, latent_path
 
     sources = _gathered(photos, picture_suffixes())
     jobs, failures = _planned(
@@ -439,7 +440,7 @@ def _write_edited(
     source: Path, target: Path, generator: Generator, plan: _EditPlan, options: dict[str, Any], progress: bool = True
 ) -> dict[str, Any]:
     """Edit one face and write it; returns what was done."""
-    from facelatent.editor import draw, draw_edits
+    from facelatent.editing import draw, draw_edits
     from facelatent.images import save_image
     from facelatent.render import strip
 
@@ -463,7 +464,7 @@ def _write_edited(
 
 def _with_goals(source: Path, latent: Latent, generator: Generator, plan: _EditPlan) -> list[AttributeEdit]:
     """The plan's edits, with those that bring this face's scores to their goals."""
-    from facelatent.editor import targeted
+    from facelatent.editing import targeted
 
     if not plan.goals:
         return plan.edits
@@ -476,7 +477,7 @@ def _with_goals(source: Path, latent: Latent, generator: Generator, plan: _EditP
 def _write_pasted(
     source: Path, target: Path, latent: Latent, generator: Generator, plan: _EditPlan, note: str | None
 ) -> dict[str, Any]:
-    from facelatent.editor import paste_edit
+    from facelatent.editing import paste_edit
     from facelatent.images import save_image
     from facelatent.photos import open_photo, save_photo
 
@@ -492,7 +493,7 @@ def _write_pasted(
 def _inverted(
     photo: Path, generator: Generator, recipe: Recipe | None, options: dict[str, Any], progress: bool = True
 ) -> Latent:
-    from facelatent.editor import invert_photo
+    from facelatent.photo_latents import invert_photo
 
     progress = progress and on_terminal()
     return invert_photo(photo, generator, recipe, options["face"], options["aligned"], progress)
@@ -500,7 +501,7 @@ def _inverted(
 
 def _latent(source: Path, generator: Generator, options: dict[str, Any], progress: bool = True) -> Latent:
     """The latent of a latent file, or of a photo: kept beside it, or made now and kept there if that is possible."""
-    from facelatent.editor import latent_of, latent_path
+    from facelatent.photo_latents import latent_of, latent_path
 
     recipe, progress = chosen_recipe(options), progress and on_terminal()
     keep = not is_piped(source)
@@ -514,7 +515,7 @@ def _latent(source: Path, generator: Generator, options: dict[str, Any], progres
 
 def _note(latent: Latent, options: dict[str, Any]) -> str | None:
     """What pictures of a latent say of themselves, unless ``--no-note`` was given."""
-    from facelatent.editor import note_of
+    from facelatent.editing import note_of
 
     return note_of(latent) if options["note"] else None
 
@@ -527,8 +528,8 @@ def _check_paste(paste: bool, photo: Path | None, mask: Path | None = None) -> N
 
 def _check_latent_photo(source: Path, paste: bool, photo: Path | None) -> None:
     """Complain before the work about a latent without its photo, or a photo with another."""
-    from facelatent.editor import is_latent, photo_of
     from facelatent.latent import Latent
+    from facelatent.photo_latents import is_latent, photo_of
 
     if paste and is_latent(source):
         if photo is None:
@@ -539,7 +540,7 @@ def _check_latent_photo(source: Path, paste: bool, photo: Path | None) -> None:
 
 
 def _pasted_photo(source: Path, latent: Latent, photo: Path | None) -> Path:
-    from facelatent.editor import photo_of
+    from facelatent.photo_latents import photo_of
 
     return source if photo is None else photo_of(latent, source, photo)
 
@@ -650,7 +651,7 @@ def _edits(
     generator: Generator, names: tuple[str, ...], alphas: tuple[float, ...], ranges: tuple[tuple[int, int] | None, ...]
 ) -> list[AttributeEdit]:
     from facelatent.boundaries import load_boundary
-    from facelatent.editor import AttributeEdit
+    from facelatent.editing import AttributeEdit
 
     boundaries: list[Boundary] = [load_boundary(name, generator) for name in names]
     return [AttributeEdit(*parts) for parts in zip(boundaries, alphas, ranges, strict=True)]
@@ -692,8 +693,8 @@ def _default_out(source: Path, ending: str) -> Path:
 
 def _check_source(source: Path) -> None:
     """Complain about a photo that cannot be opened before the generator is loaded, or even fetched."""
-    from facelatent.editor import is_latent
     from facelatent.images import open_image
+    from facelatent.photo_latents import is_latent
 
     if not is_latent(source):
         open_image(source)

@@ -65,7 +65,7 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
     import torch
     from tqdm import tqdm
 
-    from facelatent.editor import draw
+    from facelatent.editing import draw
     from facelatent.images import picture_format, save_image
     from facelatent.latent import SUFFIX, Latent
     from facelatent.note import GENERATED

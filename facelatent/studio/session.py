@@ -14,13 +14,11 @@ import torch
 from PIL import Image
 
 from facelatent.boundaries import SCORERS, Boundary
-from facelatent.editor import (
+from facelatent.editing import (
     AttributeEdit,
     animation_frames,
     apply_edits,
     draw,
-    kept_latent,
-    latent_path,
     paste_edit,
     shift_of,
     targeted,
@@ -31,6 +29,7 @@ from facelatent.images import open_image, save_image
 from facelatent.inversion import Recipe, aligned_crop, invert_with
 from facelatent.inversion.alignment import AlignedFace
 from facelatent.latent import SUFFIX, Latent
+from facelatent.photo_latents import kept_latent, latent_path
 from facelatent.photos import open_photo, save_photo
 from facelatent.progress import Progress
 from facelatent.render import save_animation
@@ -194,7 +193,7 @@ class Session:
         return None
 
     def _inverted(self, recipe: Recipe, progress: Progress = False) -> Latent:
-        """The latent that :func:`~facelatent.editor.invert_photo` finds, without looking for the face again."""
+        """The latent that :func:`~facelatent.photo_latents.invert_photo` finds, without looking for the face again."""
         assert self._crop is not None
         assert self.photo is not None
         latent = invert_with(
