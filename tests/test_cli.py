@@ -127,7 +127,7 @@ def test_nothing_heavy_is_imported_to_answer(arguments: list[str]) -> None:
     done = python(
         "import sys\nfrom facelatent.cli import main\n"
         f"try:\n    main({arguments!r}, prog_name='facelatent')\nexcept SystemExit: pass\n"
-        "heavy = {'torch', 'numpy', 'PIL', 'scipy', 'sklearn', 'dlib', 'imageio', 'safetensors', 'onnxruntime'}\n"
+        "heavy = {'torch', 'numpy', 'PIL', 'scipy', 'sklearn', 'dlib', 'safetensors', 'onnxruntime'}\n"
         "print('heavy:', sorted(heavy & sys.modules.keys()))"
     )
     assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
