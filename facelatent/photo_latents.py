@@ -146,13 +146,18 @@ def photo_of(latent: Latent, source: Path, given: Path) -> Path:
         UnreadableImage: there is no such file.
     """
     if latent.photo_sha256 is None:
-        raise FacelatentError(f"{source} was not made from a photo: there is nothing to paste it into")
+        raise FacelatentError(
+            f"{source} was not made from a photo: there is nothing to paste it into; leave out --paste"
+        )
     if given.is_dir():
         pictures = (path for path in sorted(given.iterdir()) if path.name.lower().endswith(picture_suffixes()))
         for path in pictures:
             if path.is_file() and sha256_of(path) == latent.photo_sha256:
                 return path
-        raise FacelatentError(f"no picture in {given} is the photo of which {source} was made (by its SHA-256)")
+        raise FacelatentError(
+            f"no picture in {given} is the photo of which {source} was made (by its SHA-256); name the folder that has "
+            "it, unchanged"
+        )
     check_file(given)
     if sha256_of(given) != latent.photo_sha256:
         raise FacelatentError(
