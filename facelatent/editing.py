@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from facelatent.boundaries import (
     SCORERS,
@@ -35,7 +34,7 @@ from facelatent.inversion import (
 )
 from facelatent.latent import Latent
 from facelatent.note import EDITED, GENERATED
-from facelatent.render import strip, there_and_back
+from facelatent.render import strip
 from facelatent.stylegan_ops import Generator, Styles
 
 
@@ -109,7 +108,9 @@ def targeted(
     names = {one.boundary.score for one, _ in goals}
     scorers = tuple(scorer for scorer in SCORERS if names & set(scorer.attributes))
     if unknown := names - {name for scorer in scorers for name in scorer.attributes}:
-        raise UnknownAttribute(f"nothing measures {', '.join(sorted(unknown))}: --to and --hold need a scorer")
+        raise UnknownAttribute(
+            f"nothing measures {', '.join(sorted(unknown))}; 'facelatent attributes scorers' lists what is measured"
+        )
     found = reach(
         generator,
         latent.ws,
@@ -155,47 +156,6 @@ def edit_strip(
     images = [draw(generator, one.apply(ws, generator), size, shift_of([one]))[0] for one in edits]
     labels = [f"{boundary.attribute} {alpha:+g}" if alpha else "unedited" for alpha in alphas]
     return strip(images, labels, size)
-
-
-def animation_frames(
-    generator: Generator,
-    ws: Tensor,
-    starts: Sequence[AttributeEdit],
-    ends: Sequence[AttributeEdit],
-    frames: int,
-    size: int = 512,
-    bounce: bool = True,
-    progress: bool = False,
-) -> list[Image.Image]:
-    """Frames of an edit that runs from ``starts`` to ``ends`` (the same attributes in the same order).
-
-    Args:
-        generator: draws them.
-        ws: [1, num_ws, 512] the face.
-        starts: edits of the first frame.
-        ends: edits of the last frame, or of the turning point.
-        frames: how many; a there-and-back loop of an odd number loses one.
-        size: side in pixels.
-        bounce: run there and back, so that the loop closes; speed eases at both ends.
-        progress: show a progress bar.
-    """
-    order = there_and_back(frames) if bounce else list(range(frames))
-    count = max(order) + 1
-    places = np.linspace(0, 1, count) if count > 1 else np.zeros(1)
-    if bounce:
-        places = (1 - np.cos(np.pi * places)) / 2
-    first, last = apply_edits(ws, starts, generator), apply_edits(ws, ends, generator)
-    drawn = [
-        draw(generator, torch.lerp(first, last, float(place)), size, _shift_between(starts, ends, float(place)))[0]
-        for place in tqdm(places, desc="drawing", unit="frame", disable=not progress)
-    ]
-    return [drawn[index] for index in order]
-
-
-def _shift_between(starts: Sequence[AttributeEdit], ends: Sequence[AttributeEdit], place: float) -> Styles:
-    """What an edit that runs from ``starts`` to ``ends`` adds to style space at a place between 0 and 1."""
-    parts = [replace(one, alpha=(1 - place) * one.alpha) for one in starts]
-    return shift_of([*parts, *(replace(one, alpha=place * one.alpha) for one in ends)])
 
 
 def note_of(latent: Latent) -> str:
@@ -280,15 +240,21 @@ def paste_frames(
     return [done[id(frame)] for frame in frames]
 
 
-def scaled_photo(photo: Image.Image, latent: Latent, longest: int) -> tuple[Image.Image, Latent, int]:
-    """A photo scaled down to ``longest`` px, its latent with the crop's place there, and the crop's side in pixels."""
+def scaled_photo(
+    photo: Image.Image, latent: Latent, generator: Generator, longest: int
+) -> tuple[Image.Image, Latent, int]:
+    """A photo scaled down to ``longest`` px, its latent with the crop's place there, and the side to draw its face at.
+
+    The side is the crop's, but 64 px at least and the generator's at most.
+    """
     quad, _ = crop_place(latent, photo.size)
     factor = min(longest / max(photo.size), 1.0)
     size = (max(round(photo.width * factor), 1), max(round(photo.height * factor), 1))
     if size != photo.size:
         quad = (quad + 0.5) * np.divide(size, photo.size) - 0.5
         photo = photo.resize(size, Image.Resampling.LANCZOS)
-    return photo, replace(latent, quad=quad.tolist()), int(np.ceil(np.hypot(*(quad[3] - quad[0]))))
+    side = int(np.ceil(np.hypot(*(quad[3] - quad[0]))))
+    return photo, replace(latent, quad=quad.tolist()), min(max(side, 64), generator.resolution)
 
 
 def crop_place(latent: Latent, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
@@ -300,6 +266,8 @@ def crop_place(latent: Latent, size: tuple[int, int]) -> tuple[np.ndarray, bool]
     if latent.quad is not None:
         return np.array(latent.quad), False
     if not latent.method.get("aligned"):
-        raise FacelatentError("this latent was not made from a photo: there is nothing to paste it into")
+        raise FacelatentError(
+            "this latent was not made from a photo: there is nothing to paste it into; leave out --paste"
+        )
     right, bottom = size[0] - 0.5, size[1] - 0.5
     return np.array([[-0.5, -0.5], [-0.5, bottom], [right, bottom], [right, -0.5]]), True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +11,10 @@ import torch
 from PIL import Image
 
 from facelatent.boundaries import load_boundary
+from facelatent.clips import animation_frames
 from facelatent.domain_adapt import Style
 from facelatent.editing import (
     AttributeEdit,
-    animation_frames,
     draw_edits,
     note_of,
     paste_edit,
@@ -263,12 +262,8 @@ class Editor:
         ends = [[*self.edits, self._attribute(attribute, alpha)] for alpha in (start, end)]
         latent = self.latent
         if paste:
-            photo, latent, side = scaled_photo(to_rgb(open_photo(self._photo()).image), latent, size)
-            size = min(max(side, 64), self.generator.resolution)
-        tuned = latent.generator_for(self._drawing)
-        drawn: Sequence[Image.Image] = animation_frames(
-            tuned, latent.ws, ends[0], ends[1], frames, size, bounce, progress
-        )
+            photo, latent, size = scaled_photo(to_rgb(open_photo(self._photo()).image), latent, self.generator, size)
+        drawn = animation_frames(self._drawing, latent, ends[0], ends[1], frames, size, bounce, progress)
         if paste:
             drawn = paste_frames(photo, latent, self._drawing, drawn)
         save_animation(drawn, path, fps, note=note_of(self.latent) if note else None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from facelatent.commands.pipes import TargetFile, is_quiet, json_text, quiet_option
+from facelatent.commands.pipes import TargetFile, is_quiet, json_text, named, quiet_option
 from facelatent.errors import FacelatentError
 
 if TYPE_CHECKING:
@@ -242,6 +242,14 @@ def write_json(path: Path | None, record: dict[str, Any]) -> None:
         with atomic_path(path) as temporary:
             temporary.write_text(json_text(record))
         click.echo(f"wrote {path}")
+
+
+def say(line: str, err: bool = False) -> None:
+    """Print a line above a progress bar that may be there."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        click.echo(named(line), err=err)
 
 
 def resolution_range(text: str) -> tuple[int, int]:

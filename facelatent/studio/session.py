@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from facelatent.boundaries import SCORERS, Boundary
+from facelatent.clips import animation_frames
 from facelatent.editing import (
     AttributeEdit,
-    animation_frames,
     apply_edits,
     draw,
     paste_edit,
@@ -317,7 +317,7 @@ class Session:
         if not edits:
             raise FacelatentError("move a slider first: a GIF goes from the unedited face to the edited one and back")
         drawn = animation_frames(
-            self._drawing(look.style), self._ready().ws, [], edits, frames, min(size, self.bench.generator.resolution)
+            self._styled(look.style), self._ready(), [], edits, frames, min(size, self.bench.generator.resolution)
         )
         return self._file(".gif", lambda path: save_animation(drawn, path))
 
