@@ -263,6 +263,7 @@ def test_mp4(tmp_path: Path) -> None:
     assert clip.bytes == (tmp_path / "b.mp4").stat().st_size
     facts, *read = ffmpeg.read_frames(tmp_path / "a.mp4")
     assert (facts["codec"], facts["fps"], facts["size"]) == ("h264", 12.0, shown[0].size)
+    assert "bt709," in facts["pix_fmt"]
     assert len(read) == len(shown)
     for data, image in zip(read, shown, strict=True):
         frame = np.frombuffer(data, np.uint8).reshape(image.height, image.width, 3)

@@ -156,8 +156,8 @@ def _save_mp4(frames: Sequence[Image.Image], path: Path, fps: float, noted: dict
     # The codec halves the colours' resolution: sides must be even.
     size = (frames[0].width // 2 * 2, frames[0].height // 2 * 2)
     # What players take for granted differs: said in the file, colours are the same in all of them.
-    parameters = ["-vf", "scale=out_color_matrix=bt709", "-colorspace", "bt709", "-color_primaries", "bt709"]
-    parameters += ["-color_trc", "bt709", "-movflags", "+faststart"]
+    tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    parameters = ["-vf", f"scale=out_color_matrix=bt709,{tags}", "-movflags", "+faststart"]
     if noted:
         parameters += ["-metadata", f"comment={noted['comment'].decode()}"]
     writer = write_frames(path, size, fps=fps, codec="libx264", quality=8, macro_block_size=2, output_params=parameters)
