@@ -28,7 +28,12 @@ def assets() -> None:
 @assets.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def assets_list(as_json: bool) -> None:
-    """Show every asset with its size, its licence and whether it is cached."""
+    """Show every asset with its size, its licence and whether it is cached.
+
+    \b
+    Example:
+      facelatent assets list
+    """
     from facelatent.assets import ASSETS, cache_dir, is_cached
 
     if as_json:
@@ -55,7 +60,13 @@ def assets_list(as_json: bool) -> None:
 @assets.command("pull")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...|all")
 def assets_pull(names: tuple[str, ...]) -> None:
-    """Fetch assets into the cache, checked; `all` for every one."""
+    """Fetch assets into the cache, checked; `all` for every one.
+
+    \b
+    Examples:
+      facelatent assets pull face-landmarks-68
+      facelatent assets pull all
+    """
     from facelatent.assets import ASSETS, pull
 
     for name in [asset.name for asset in ASSETS] if "all" in names else names:
@@ -66,7 +77,12 @@ def assets_pull(names: tuple[str, ...]) -> None:
 @assets.command("path")
 @click.argument("name")
 def assets_path(name: str) -> None:
-    """Print where an asset lies, fetching it if needed."""
+    """Print where an asset lies, fetching it if needed.
+
+    \b
+    Example:
+      facelatent assets path astronaut
+    """
     from facelatent.assets import asset_path
 
     click.echo(asset_path(name, lambda line: click.echo(line, err=True)))

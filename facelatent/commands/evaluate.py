@@ -39,7 +39,14 @@ def add_to(group: click.Group) -> None:
 
 @click.group()
 def evaluate() -> None:
-    """Measure how well things work, on your pictures or on generated ones."""
+    """Measure how well things work, on your pictures or on generated ones.
+
+    \b
+    Examples:
+      facelatent evaluate inversion --images photos/ --limit 10
+      facelatent evaluate edits --attr smile --faces 20
+      facelatent evaluate adaptation --style mona.safetensors --reference mona.png
+    """
 
 
 @evaluate.command()

@@ -22,6 +22,11 @@ def kernels() -> None:
     """Compile the fast operators ahead of their first use, and say how they stand.
 
     Without them everything runs on plain PyTorch.
+
+    \b
+    Examples:
+      facelatent kernels status
+      facelatent kernels build
     """
 
 
