@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from facelatent.boundaries.scorers.clip import import_open_clip
 from facelatent.domain_adapt.guidance import ClipGuidance, VggGuidance
 from facelatent.domain_adapt.text import TEMPLATES, cleaned_text, text_direction
 from facelatent.errors import GuidanceUnavailable, UnsupportedCheckpoint
@@ -34,7 +35,7 @@ def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["ViT-B-32", "ViT-B-16"])
 def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path) -> None:
-    open_clip = pytest.importorskip("open_clip", exc_type=Exception)
+    open_clip = import_open_clip()
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
