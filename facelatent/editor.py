@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from facelatent.boundaries import load_boundary
@@ -115,10 +114,7 @@ class Editor:
         (64, 64)
         """
         drawing = generator if isinstance(generator, Generator) else load_generator(generator, device)
-        with torch.no_grad():
-            ws = drawing.broadcast(drawing.sample_w(seed, psi)).contiguous()
-        method = {"method": "sample", "seed": seed, "psi": psi}
-        return cls(drawing, Latent(ws, drawing.source.name, drawing.source.fingerprint, method))
+        return cls(drawing, Latent.sample(drawing, seed, psi))
 
     def edit(self, attribute: str | Path, alpha: float = 1.0, layers: tuple[int, int] | None = None) -> Editor:
         """Change an attribute by a strength.

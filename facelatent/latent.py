@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from facelatent.delta import GeneratorDelta
@@ -44,6 +45,14 @@ class Latent:
     photo_sha256: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     delta: GeneratorDelta | None = None
+
+    @classmethod
+    def sample(cls, generator: Generator, seed: int, psi: float = 0.7) -> Latent:
+        """A random face: a seed means the same one on every machine; ``psi`` is truncation, 0 the mean face, 1 none."""
+        with torch.no_grad():
+            ws = generator.broadcast(generator.sample_w(seed, psi)).contiguous()
+        source, method = generator.source, {"method": "sample", "seed": seed, "psi": psi}
+        return cls(ws, source.name, source.fingerprint, method)
 
     def save(self, path: str | Path) -> None:
         """Write ``path`` (usually ``NAME.latent.safetensors``) atomically."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,25 +165,17 @@ def animate(
       facelatent animate me.jpg --boundary pose.pt --from -1 --to 1 -o frames/
       facelatent animate me.jpg --style mona.safetensors --key 0:style=0 --key 1:style=0.8
     """
-    from facelatent.render import check_animation, check_frames
-
     names = ("frames", "fps", "size", "pause", "bounce", "caption", "compare", "paste", "photo")
     settings = _Settings(**{name: options.pop(name) for name in names})
-    if (starts or ends) and not attributes:
-        raise click.UsageError("--from and --to are for --attr")
-    first = one_each(attributes, starts or (-3.0,), "--from") if attributes else ()
-    last = one_each(attributes, ends or (3.0,), "--to") if attributes else ()
-    timeline = _timeline(dict(zip(attributes, zip(first, last, strict=True), strict=True)), keys, others, ease)
+    timeline = _timeline(_ends(attributes, starts, ends), keys, others, ease)
     way = _way(timeline, settings.bounce)
     if ease is None and way == "once":
-        timeline = type(timeline)(timeline.keys, "linear")
+        timeline = replace(timeline, ease="linear")
     target = _target(source, out, timeline, options.pop("clip_format"))
     into_folder = out is not None and (out.endswith(("/", os.sep)) or target.is_dir())
-    check_outputs(source, target / "0001.png" if into_folder else target, options["json_file"])
-    if into_folder and max_bytes:
-        raise click.UsageError("--max-size is for a file, not for a folder of frames")
-    check_frames(target) if into_folder else check_animation(target)
     check_photo_option(settings.paste, settings.photo)
+    check_outputs(source, target / "0001.png" if into_folder else target, options["json_file"])
+    _check_target(target, into_folder, max_bytes)
     for face in (source, *others):
         check_source(face)
     check_photo(source, settings.paste, settings.photo)
@@ -192,22 +184,21 @@ def animate(
     frames = _frames(source, scene, timeline, way, settings, options)
     clip = _saved(frames, target, settings.fps, max_bytes, into_folder, chosen_note(scene.latents[0], options))
     click.echo(f"wrote {target} ({_clip_line(clip, frames)})")
-    ends_at = [scene.edits_at(timeline.at(time)) for time in (0, 1)]
-    write_json(
-        options["json_file"],
-        {
-            "animation": str(target),
-            "frames": clip.frames,
-            "size": clip.size,
-            "fps": clip.fps,
-            "bytes": clip.bytes,
-            "keys": [{"time": key.time, **key.values} for key in timeline.keys],
-            "ease": timeline.ease,
-            "from": described(ends_at[0]),
-            "to": described(ends_at[1]),
-        }
-        | style_record(options),
+    write_json(options["json_file"], _record(target, clip, scene, timeline) | style_record(options))
+
+
+def _ends(
+    attributes: tuple[str, ...], starts: tuple[float, ...], ends: tuple[float, ...]
+) -> dict[str, tuple[float, float]]:
+    """What ``--from`` and ``--to`` say of each ``--attr``."""
+    if not attributes:
+        if starts or ends:
+            raise click.UsageError("--from and --to are for --attr")
+        return {}
+    pairs = zip(
+        one_each(attributes, starts or (-3.0,), "--from"), one_each(attributes, ends or (3.0,), "--to"), strict=True
     )
+    return dict(zip(attributes, pairs, strict=True))
 
 
 def _target(source: Path, out: str | None, timeline: Timeline, clip_format: str) -> Path:
@@ -220,6 +211,17 @@ def _target(source: Path, out: str | None, timeline: Timeline, clip_format: str)
         return to_stdout(click.get_current_context(), f".{clip_format}")
     first = Path(timeline.names[0]).name.split(".")[0]
     return Path(out) if out else default_target(source, f"-{first}.{clip_format}")
+
+
+def _check_target(target: Path, into_folder: bool, max_bytes: int | None) -> None:
+    from facelatent.render import check_animation, check_frames
+
+    if not into_folder:
+        check_animation(target)
+        return
+    if max_bytes:
+        raise click.UsageError("--max-size is for a file, not for a folder of frames")
+    check_frames(target)
 
 
 def _timeline(
@@ -269,8 +271,6 @@ def _frames(
     source: Path, scene: Scene, timeline: Timeline, way: Way, settings: _Settings, options: dict[str, Any]
 ) -> list[Image.Image]:
     """All frames, in the photo, beside the original and with captions as asked for."""
-    from dataclasses import replace
-
     from facelatent.clips import timeline_frames
     from facelatent.editing import paste_frames, scaled_photo
     from facelatent.images import to_rgb
@@ -331,6 +331,21 @@ def _saved(
     if into_folder:
         return save_frames(frames, target, fps, note)
     return save_animation(frames, target, fps, max_bytes, note)
+
+
+def _record(target: Path, clip: Clip, scene: Scene, timeline: Timeline) -> dict[str, Any]:
+    """What ``--json`` records."""
+    return {
+        "animation": str(target),
+        "frames": clip.frames,
+        "size": clip.size,
+        "fps": clip.fps,
+        "bytes": clip.bytes,
+        "keys": [{"time": key.time, **key.values} for key in timeline.keys],
+        "ease": timeline.ease,
+        "from": described(scene.edits_at(timeline.at(0))),
+        "to": described(scene.edits_at(timeline.at(1))),
+    }
 
 
 def _clip_line(clip: Clip, frames: list[Image.Image]) -> str:

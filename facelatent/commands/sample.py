@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from facelatent.commands.common import (
     write_json,
 )
 from facelatent.commands.pipes import FORMATS, TargetFile, format_option, is_piped
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def add_to(group: click.Group) -> None:
@@ -62,14 +65,12 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
       facelatent sample --seed 1-8 --style mona.safetensors --style-strength 0.8
       facelatent sample --seed 7 --format jpg -o - > seven.jpg
     """
-    import torch
     from tqdm import tqdm
 
     from facelatent.editing import draw
     from facelatent.images import picture_format, save_image
     from facelatent.latent import SUFFIX, Latent
     from facelatent.note import GENERATED
-    from facelatent.render import grid
 
     if separate and is_piped(out):
         raise click.UsageError("--separate writes a folder: give -o its name")
@@ -81,24 +82,24 @@ def sample(seeds: str, psi: float, out: Path, separate: bool, size: int | None, 
     generator = chosen_generator(options)
     images = []
     for number in tqdm(numbers, desc="drawing", unit="face", disable=not on_terminal()):
-        with torch.no_grad():
-            ws = generator.broadcast(generator.sample_w(number, psi)).contiguous()
-        image = draw(generator, ws, size if separate else size or 256)[0]
+        latent = Latent.sample(generator, number, psi)
+        image = draw(generator, latent.ws, size if separate else size or 256)[0]
         if separate:
             save_image(image, out / f"seed{number:04d}{ending}", said)
-            method = {"method": "sample", "seed": number, "psi": psi}
-            latent = Latent(ws, generator.source.name, generator.source.fingerprint, method)
             latent.save(out / f"seed{number:04d}{SUFFIX}")
         else:
             images.append(image)
     if images:
-        columns = min(len(images), 8)
-        rows = [images[start : start + columns] for start in range(0, len(images), columns)]
-        labels = [
-            [f"seed {number}" for number in numbers[start : start + columns]]
-            for start in range(0, len(images), columns)
-        ]
-        save_image(grid(rows, labels, size or 256), out, said)
+        save_image(_sheet(images, numbers, size or 256), out, said)
     click.echo(f"wrote {out} ({len(numbers)} faces)")
     record = {"out": str(out), "seeds": numbers, "psi": psi, "generator": generator.source.name}
     write_json(options["json_file"], record | style_record(options))
+
+
+def _sheet(images: list[Image.Image], numbers: list[int], size: int) -> Image.Image:
+    """All faces in rows of eight, each under its seed."""
+    from facelatent.render import grid
+
+    starts = range(0, len(images), 8)
+    rows = [images[start : start + 8] for start in starts]
+    return grid(rows, [[f"seed {number}" for number in numbers[start : start + 8]] for start in starts], size)
