@@ -27,6 +27,7 @@ from facelatent.boundaries import (
     sampling,
     style_shift,
 )
+from facelatent.boundaries import mixed as mixed_module
 from facelatent.boundaries import regions as regions_module
 from facelatent.boundaries.codes import ScoredCodes, read_codes
 from facelatent.boundaries.discover import ganspace, sefa
@@ -256,6 +257,7 @@ def test_mixed_faces_are_the_candidates(
     tmp_path: Path, tiny_generator: MobileStyleGAN, codes: ScoredCodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampling, "SHARD", 200)
+    monkeypatch.setattr(mixed_module, "STRENGTHS", STRENGTHS[:2])  # fits on 2560 numbers each take a second
     made = [make_shards(tiny_generator, 600, tmp_path / "mixed", scorers=(Colours(),), mixed=True) for _ in range(2)]
     assert made == [600, 0]
     mixed = read_codes(tmp_path / "mixed")
