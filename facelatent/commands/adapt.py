@@ -1,4 +1,4 @@
-"""The command that adapts a generator to an artwork: ``adapt``; ``cli.py`` adds it to its own."""
+"""The command that adapts a generator to an artwork: ``adapt``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     check_outputs,
     chosen_generator,
     device_option,
@@ -18,8 +18,8 @@ from facelatent.cli_common import (
     on_terminal,
     write_json,
 )
+from facelatent.commands.pipes import expanded
 from facelatent.errors import FacelatentError
-from facelatent.pipes import expanded
 
 if TYPE_CHECKING:
     from facelatent.domain_adapt import AdaptSettings
