@@ -171,7 +171,7 @@ def invert_with(
     source: str = "the picture",
     progress: Progress = False,
 ) -> Latent:
-    """:func:`invert` by a :class:`Recipe`."""
+    """As :func:`invert`, whose arguments, result and errors it has, but by a :class:`Recipe`."""
     began = time.monotonic()
     generator = generator.source  # a photo is none of an adapted generator's pictures
     recipe = recipe.settled(generator)
@@ -199,7 +199,12 @@ def invert_with(
 
 
 def check_recipe(recipe: Recipe, generator: Generator) -> None:
-    """Raise now what :func:`invert_with` would raise about a recipe before it looks at a photo."""
+    """Raise now what :func:`invert_with` would raise about a recipe before it looks at a photo.
+
+    Raises:
+        FacelatentError: its method starts from an encoder, and ``generator`` has none.
+        ValueError: there is no such method.
+    """
     method = recipe.method_for(generator)
     if "encoder" in method and recipe.encoder_for(generator) is None:
         without = "optimize+tune" if "tune" in method else "optimize"
