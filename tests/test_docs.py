@@ -15,8 +15,15 @@ from typing import Any
 
 import click
 import pytest
+import torch
 
+from facelatent.boundaries import Boundary
 from facelatent.cli import main
+from facelatent.delta import GeneratorDelta
+from facelatent.domain_adapt import Style
+from facelatent.files import load_tensors
+from facelatent.latent import Latent
+from facelatent.stylegan_ops import MobileStyleGAN, save_generator
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")])
@@ -170,6 +177,50 @@ def test_every_picture_is_shown() -> None:
 
 def test_the_api_page_is_the_codes() -> None:
     assert API.PAGE.read_text(encoding="utf-8") == API.page(), "run 'make docs'"
+
+
+def files_of_ours(folder: Path, generator: MobileStyleGAN) -> dict[str, Path]:
+    """One file of each kind with all that it can hold, by the heading of docs/formats.md that describes it."""
+    weight = "blocks.0.conv1.bias"
+    half = generator.state_dict()[weight].half()
+    names = generator.name, generator.fingerprint
+    latent = Latent(torch.zeros(1, generator.num_ws, 512), *names, delta=GeneratorDelta({weight: half}, names[1]))
+    boundary = Boundary(
+        "smile",
+        torch.eye(512)[0],
+        0.0,
+        1.0,
+        steps=torch.zeros(1, 512),
+        layer_resolutions=(4,),
+        styles={"conv1": torch.zeros(32)},
+    )
+    style = Style({weight: half}, {"other": (torch.zeros(2, 1).half(), torch.zeros(1, 2).half())}, *names, "")
+    made = {
+        "Latents": folder / "a.latent.safetensors",
+        "Boundaries": folder / "a.boundary.safetensors",
+        "Styles": folder / "a.style.safetensors",
+        "Generators": folder / "a.safetensors",
+    }
+    latent.save(made["Latents"])
+    boundary.save(made["Boundaries"])
+    style.save(made["Styles"])
+    save_generator(generator, made["Generators"])
+    shipped = ROOT / "facelatent" / "inversion" / "encoders" / "library" / "mobile-ffhq-1024.encoder.safetensors"
+    return {**made, "Encoders": shipped}
+
+
+def test_the_page_of_files_names_every_field(tmp_path: Path, tiny_generator: MobileStyleGAN) -> None:
+    parts = dict(re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", text_of(ROOT / "docs" / "formats.md"), flags=re.M | re.S))
+    common = parts["What our safetensors have in common"]
+    for heading, path in files_of_ours(tmp_path, tiny_generator).items():
+        tensors, metadata = load_tensors(path)
+        prefixes = ("delta.", "style.", "left.", "right.")
+        named = {next((one for one in prefixes if key.startswith(one)), f"{key}`") for key in tensors}
+        if heading == "Generators":  # its weights are as many as the network has
+            named = {key for key in named if key.startswith("w_")}
+        missing = [key for key in named if f"`{key}" not in parts[heading]]
+        missing += [key for key in metadata if f"`{key}`" not in parts[heading] + common]
+        assert missing == [], f"{heading} lacks {missing}"
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)
