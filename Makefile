@@ -1,11 +1,12 @@
 # make demo   from nothing to edited pictures in demo/
 # make test   lint and tests, in the same environment
+# make docs   docs/api.md from the docstrings
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/facelatent demo --out demo
@@ -28,6 +29,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		torch==2.13.0 --editable '.[dev]' --constraint constraints.txt
 	touch $@
+
+docs:
+	$(PYTHON) docs/make_api.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

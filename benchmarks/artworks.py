@@ -1,10 +1,10 @@
-"""Two artworks of known origin, drawn from people that the default generator made up.
+"""Artworks of known origin, drawn from people that the default generator made up.
 
-    python benchmarks/artworks.py art/        # art/woodblock.png and art/pastel.png
+    python benchmarks/artworks.py art/        # art/woodblock.png, pastel, charcoal and poster
 
-Classical image processing, so that anybody may use and show them: a print of flat inks with dark key lines, and dabs of
-pastel laid along the forms on blue paper. Neither is a picture of anybody. `facelatent adapt` is tried on them where a
-painting of a museum would need its permission.
+Classical image processing, so that anybody may use and show them: a print of flat inks with dark key lines, dabs of
+pastel laid along the forms on blue paper, charcoal and white chalk on brown paper, and a poster of hot and cold inks.
+None is a picture of anybody. `facelatent adapt` is tried on them where a museum's painting would need its permission.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, load_generator
 SIDE = 512
 #: Who sits: seeds at psi 0.7.
 PRINT_SITTER, PASTEL_SITTER = 3008, 3024
+CHARCOAL_SITTER, POSTER_SITTER = 3017, 3025
 #: Inks of the print, from dark to light: indigo, brick, teal, ochre, skin, paper.
 INKS = ((38, 44, 84), (150, 60, 48), (74, 128, 132), (206, 150, 82), (236, 196, 152), (246, 232, 204))
 KEY, PAPER = (24, 26, 44), (74, 96, 138)
@@ -100,14 +101,70 @@ def _along(grey: np.ndarray) -> np.ndarray:
     return found
 
 
+def charcoal(image: Image.Image, seed: int = 0) -> Image.Image:
+    """Smudged charcoal for the shadows and white chalk for the lights, on brown paper with a grain."""
+    grey = _stretched(image.filter(ImageFilter.GaussianBlur(3)))
+    fine, coarse = (_stretched(image.filter(ImageFilter.GaussianBlur(sigma))) for sigma in (2, 7))
+    grain = _mottling(image.width, (1, 3), seed)
+    paper = np.asarray((176, 148, 112), np.float32) * (1 + 0.08 * grain[..., None])
+    dark = np.clip((0.5 - grey) * 2.4 + 6 * np.clip(coarse - fine, 0, 1) + 0.12 * grain, 0, 0.96)[..., None]
+    light = np.clip((grey - 0.68) * 2.6 + 0.15 * grain, 0, 0.9)[..., None]
+    drawn = paper * (1 - dark) + np.asarray((32, 28, 28), np.float32) * dark
+    return _finished(drawn * (1 - light) + np.asarray((246, 240, 226), np.float32) * light)
+
+
+def poster(image: Image.Image) -> Image.Image:
+    """Night blue, coral and cream, by tone alone."""
+    tone = _stretched(image.filter(ImageFilter.MedianFilter(7)).filter(ImageFilter.GaussianBlur(2)))
+    inks = ((16, 22, 66), (74, 34, 110), (226, 78, 92), (255, 158, 112), (255, 240, 206))
+    return _finished(_between_inks(np.clip(0.5 + 1.15 * (tone - 0.5), 0, 1), inks))
+
+
+def _stretched(image: Image.Image) -> np.ndarray:
+    """Lightness [h, w] from 0 to 1, the darkest and the lightest hundredth cut."""
+    grey = np.asarray(image.convert("L"), np.float32)
+    low, high = np.percentile(grey, (1, 99))
+    stretched: np.ndarray = np.clip((grey - low) / max(high - low, 1), 0, 1)
+    return stretched
+
+
+def _between_inks(tone: np.ndarray, inks: tuple[tuple[int, int, int], ...]) -> np.ndarray:
+    """Colours [h, w, 3] of tones [h, w] from 0 to 1, from the first ink to the last."""
+    places, table = np.linspace(0, 1, len(inks)), np.asarray(inks, np.float32)
+    return np.stack([np.interp(tone, places, table[:, channel]) for channel in range(3)], 2).astype(np.float32)
+
+
+def _mottling(side: int, sizes: tuple[int, ...], seed: int) -> np.ndarray:
+    """Smooth noise [side, side] of deviation 1: a sum of blurred noises of these sizes in pixels."""
+    random = np.random.default_rng(seed)
+    total = np.zeros((side, side), np.float32)
+    for size in sizes:
+        small = random.normal(size=(side // size + 2,) * 2).astype(np.float32)
+        total += np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
+    mottled: np.ndarray = (total - total.mean()) / total.std()
+    return mottled
+
+
+def _finished(colours: np.ndarray) -> Image.Image:
+    """Colours [h, w, 3] as a picture of :data:`SIDE` px."""
+    whole = Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
+    return whole.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
     generator = load_generator(DEFAULT_GENERATOR)
     options.folder.mkdir(parents=True, exist_ok=True)
-    save_image(woodblock(sitter(generator, PRINT_SITTER)), options.folder / "woodblock.png")
-    save_image(pastel(sitter(generator, PASTEL_SITTER)), options.folder / "pastel.png")
+    made = {
+        "woodblock": woodblock(sitter(generator, PRINT_SITTER)),
+        "pastel": pastel(sitter(generator, PASTEL_SITTER)),
+        "charcoal": charcoal(sitter(generator, CHARCOAL_SITTER)),
+        "poster": poster(sitter(generator, POSTER_SITTER)),
+    }
+    for name, picture in made.items():
+        save_image(picture, options.folder / f"{name}.png")
 
 
 if __name__ == "__main__":

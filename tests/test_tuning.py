@@ -22,7 +22,7 @@ from facelatent.editing import draw, paste_edit
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile
 from facelatent.files import load_tensors, save_tensors
 from facelatent.images import to_tensor
-from facelatent.inversion import METHODS, OptimizeSettings, Recipe, TuneSettings, invert, tune
+from facelatent.inversion import METHODS, OptimizeSettings, Recipe, TuneSettings, invert, methods, tune
 from facelatent.inversion.descent import Limits, descend
 from facelatent.inversion.optimize import Likeness
 from facelatent.inversion.tuning import _Pieces
@@ -342,6 +342,22 @@ def test_time_limit(tiny_generator: MobileStyleGAN, target: Image.Image) -> None
     assert time.monotonic() - began < 30
     assert latent.method["time_limit"] == 4
     assert latent.delta is not None
+
+
+@pytest.mark.assets
+def test_time_limit_does_not_pay_for_what_is_fetched(
+    tiny_generator: MobileStyleGAN, target: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def optimised(square: Image.Image, generator: Generator, *arguments: Any) -> Tensor:
+        given.append(arguments[-1])
+        return generator.broadcast(generator.w_avg[None])
+
+    monkeypatch.setattr(methods, "optimize", optimised)
+    monkeypatch.setattr(methods, "load_dlib_face", lambda: time.sleep(3))
+    invert(target, tiny_generator, "optimize", True, time_limit=4)
+    assert 4 - methods._MEASURING - 0.5 < given[0] <= 4 - methods._MEASURING
 
 
 # Commands

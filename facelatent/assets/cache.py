@@ -43,6 +43,9 @@ def cache_dir() -> Path:
 def find_asset(name: str) -> Asset:
     """The manifest's entry for ``name``.
 
+    >>> find_asset("astronaut").source
+    'pypi:scikit-image==0.26.0'
+
     Raises:
         AssetUnavailable: no asset has that name.
     """

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AssetFile:
-    """One file of an asset: its path inside the archive (or its own name), size in bytes, and SHA-256."""
+    """One file of an asset.
+
+    Attributes:
+        member: its path inside the archive, or its own name.
+        size: in bytes.
+        sha256: checksum, hex.
+    """
 
     member: str
     size: int
@@ -66,6 +72,7 @@ _LPIPS = (
     "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
 )
 
+#: Everything that can be fetched by name.
 ASSETS: tuple[Asset, ...] = (
     Asset(
         "mobile-ffhq-1024",

@@ -87,7 +87,12 @@ class Boundary:
         return replace(self, steps=torch.stack(rows), layer_resolutions=generator.layer_resolutions)
 
     def distance(self, w: Tensor) -> Tensor:
-        """Signed distance [n] of w [n, 512] from the hyperplane, in standard deviations."""
+        """Signed distance [n] of w [n, 512] from the hyperplane, in standard deviations.
+
+        >>> smile = Boundary("smile", torch.eye(512)[0], intercept=-1.0, std=0.5)
+        >>> smile.distance(torch.zeros(1, 512)).tolist()
+        [-2.0]
+        """
         return (w @ self.normal.to(w) + self.intercept) / self.std
 
     def save(self, path: str | Path) -> None:

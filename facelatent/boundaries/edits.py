@@ -31,6 +31,10 @@ def edit(ws: Tensor, boundary: Boundary, alpha: float, layers: Iterable[int] | N
         alpha: strength in standard deviations of w along the normal; negative for less of the attribute.
         layers: W+ layers to move; all if None. :func:`edit_layers` gives the boundary's default ones.
 
+    >>> smile = Boundary("smile", torch.eye(512)[0], intercept=0.0, std=0.5)
+    >>> edit(torch.zeros(1, 16, 512), smile, 2.0, layers=[3, 4])[0, :6, 0].tolist()
+    [0.0, 0.0, 0.0, 1.0, 1.0, 0.0]
+
     Raises:
         IncompatibleLatent: the boundary has steps for another number of layers.
     """
@@ -68,6 +72,9 @@ def project(primal: Any, conditions: Any) -> Any:
     Args:
         primal: [1, 512] or [512], a tensor or an array: what to change.
         conditions: directions of that shape, or one [m, 512]: what to leave alone; they need not be orthogonal.
+
+    >>> project(np.array([3.0, 4.0]), [np.array([1.0, 0.0])])
+    array([[0., 1.]])
 
     Returns:
         What ``primal`` is, a tensor or an array, of its type of number.

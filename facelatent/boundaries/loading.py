@@ -27,6 +27,9 @@ def load_boundary(name_or_file: str | Path, generator: Generator | None = None) 
             :func:`~facelatent.boundaries.published.load_published`.
         generator: checked against, if given; the boundary is fitted to its layers.
 
+    >>> load_boundary("smile").steps.shape
+    torch.Size([16, 512])
+
     Raises:
         UnknownAttribute: no shipped boundary has that name, and no such file exists.
         InvalidFile: the file is no boundary.

@@ -84,7 +84,13 @@ def region_mask(region: str, image: Image.Image) -> Image.Image:
 
 
 def limited(before: Image.Image, after: Image.Image, mask: Image.Image) -> Image.Image:
-    """``after`` where the mask is white, ``before`` where it is black: pictures and mask of one size."""
+    """``after`` where the mask is white, ``before`` where it is black: pictures and mask of one size.
+
+    >>> black, white = (Image.new("RGB", (2, 1), colour) for colour in ("black", "white"))
+    >>> mask = Image.frombytes("L", (2, 1), bytes([0, 255]))
+    >>> [limited(black, white, mask).getpixel((x, 0)) for x in (0, 1)]
+    [(0, 0, 0), (255, 255, 255)]
+    """
     return Image.composite(after.convert("RGB"), before.convert("RGB"), mask)
 
 

@@ -21,7 +21,12 @@ _one_thread = threading.Lock()
 
 @dataclass(frozen=True)
 class State:
-    """Whether kernels are, or at first use will be, there; in words; and what to do if not."""
+    """Whether kernels are there, or will be at first use.
+
+    Attributes:
+        ok: whether they are or will be.
+        text: the same in words, and what to do if not.
+    """
 
     ok: bool
     text: str

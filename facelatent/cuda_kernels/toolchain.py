@@ -17,6 +17,7 @@ from typing import Literal
 
 from facelatent.errors import KernelsUnavailable
 
+#: Kernels for this CPU, or for NVIDIA's GPUs.
 Kind = Literal["cpu", "cuda"]
 
 #: Flags that not every compiler takes; the build does without those that are refused.

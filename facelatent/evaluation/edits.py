@@ -32,7 +32,12 @@ SCORING_SIDE = 256
 
 @dataclass(frozen=True)
 class Probe:
-    """An edit that is tried, and the score of :data:`facelatent.boundaries.SCORERS` by which it is judged."""
+    """An edit that is tried, and what it is judged by.
+
+    Attributes:
+        boundary: the edit.
+        score: one of those that :data:`facelatent.boundaries.SCORERS` give.
+    """
 
     boundary: Boundary
     score: str

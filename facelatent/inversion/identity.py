@@ -78,6 +78,9 @@ def _halved(images: Tensor) -> Tensor:
 class DlibIdentity:
     """Squared distance of dlib's embeddings: below 0.36 two pictures are one person to dlib.
 
+    Args:
+        device: where the network is.
+
     Raises:
         AssetUnavailable: the weights are not cached and cannot be fetched.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from PIL import Image
@@ -13,6 +13,7 @@ from torch import Tensor
 from facelatent.delta import GeneratorDelta
 from facelatent.errors import FacelatentError, UnreadableImage
 from facelatent.inversion.alignment import aligned_crop
+from facelatent.inversion.dlib_face import load_dlib_face
 from facelatent.inversion.encoders import Encoder, shipped_encoder
 from facelatent.inversion.optimize import (
     COMPARE_SIDE,
@@ -21,6 +22,7 @@ from facelatent.inversion.optimize import (
     optimize,
     reconstruction_metrics,
 )
+from facelatent.inversion.perceptual import Net, load_lpips
 from facelatent.inversion.tuning import TuneSettings, tune
 from facelatent.latent import Latent
 from facelatent.progress import Progress
@@ -49,8 +51,8 @@ class Recipe:
             follows.
         tune: settings of the tuning.
         encoder: where methods with ``encoder`` start; None for :func:`default_encoder`.
-        time_limit: seconds that an inversion may take, about; schedules are shortened to fit, and the result depends on
-            the machine. None for as long as the steps take.
+        time_limit: seconds that an inversion may take, about, once its networks are there; schedules are
+            shortened to fit, and the result depends on the machine. None for as long as the steps take.
     """
 
     method: str | None = None
@@ -171,8 +173,7 @@ def invert_with(
     source: str = "the picture",
     progress: Progress = False,
 ) -> Latent:
-    """:func:`invert` by a :class:`Recipe`."""
-    began = time.monotonic()
+    """As :func:`invert`, whose arguments, result and errors it has, but by a :class:`Recipe`."""
     generator = generator.source  # a photo is none of an adapted generator's pictures
     recipe = recipe.settled(generator)
     check_recipe(recipe, generator)
@@ -182,6 +183,9 @@ def invert_with(
         )
     crop = None if aligned else aligned_crop(image, generator.resolution, face, source)
     square = image.convert("RGB") if crop is None else crop.image
+    if recipe.time_limit is not None:
+        _warm_up(generator)
+    began = time.monotonic()
     ws, delta = _found(recipe, square, generator, began, progress)
     drawing = generator if delta is None else delta.applied(generator)
     with torch.no_grad():
@@ -199,7 +203,12 @@ def invert_with(
 
 
 def check_recipe(recipe: Recipe, generator: Generator) -> None:
-    """Raise now what :func:`invert_with` would raise about a recipe before it looks at a photo."""
+    """Raise now what :func:`invert_with` would raise about a recipe before it looks at a photo.
+
+    Raises:
+        FacelatentError: its method starts from an encoder, and ``generator`` has none.
+        ValueError: there is no such method.
+    """
     method = recipe.method_for(generator)
     if "encoder" in method and recipe.encoder_for(generator) is None:
         without = "optimize+tune" if "tune" in method else "optimize"
@@ -207,6 +216,15 @@ def check_recipe(recipe: Recipe, generator: Generator) -> None:
             f"{generator.name} has no encoder of its own, and the method {method!r} starts from one: pass --encoder "
             f"FILE (a pSp or e4e checkpoint for this generator), or use --method {without}"
         )
+
+
+def _warm_up(generator: Generator) -> None:
+    """Fetch and compile what inversion needs: done once, it may take minutes, which a time limit should not pay for."""
+    load_dlib_face()
+    for net in get_args(Net):
+        load_lpips(net)
+    with torch.no_grad():
+        generator.synthesis(generator.broadcast(generator.w_avg[None]))
 
 
 def _found(

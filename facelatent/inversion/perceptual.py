@@ -73,9 +73,12 @@ class Features(nn.Module):
 
 
 class LPIPS(nn.Module):
-    """LPIPS with its published weights, frozen.
+    """LPIPS with its published weights, frozen; called with two batches [n, 3, H, W] in [-1, 1] it gives [n].
 
     The target's features can be computed once with :meth:`normalised` and compared with many pictures.
+
+    Args:
+        net: ``alex`` or ``vgg``, the network whose features are compared.
 
     Raises:
         AssetUnavailable: the weights are not cached and cannot be fetched.
@@ -124,6 +127,9 @@ def lpips(a: Tensor, b: Tensor, net: Net = "alex") -> Tensor:
     """LPIPS distance [n] between pictures a, b [n, 3, H, W], RGB in [-1, 1]; 0 means equal.
 
     The value depends on the resolution: papers on inversion report ``net="alex"`` at 256 px.
+
+    Raises:
+        AssetUnavailable: the weights are not cached and cannot be fetched.
     """
     distance: Tensor = load_lpips(net).to(a.device)(a, b)
     return distance

@@ -15,7 +15,11 @@ _BACKGROUND, _INK, _RAIL, _KNOB = "white", "#202020", "#d0d0d0", "#2f6fd0"
 
 
 def beside(first: Image.Image, second: Image.Image) -> Image.Image:
-    """Two pictures side by side on white, the first scaled to the second's height."""
+    """Two pictures side by side on white, the first scaled to the second's height.
+
+    >>> beside(Image.new("RGB", (10, 20)), Image.new("RGB", (50, 40))).size  # 20 and 50 px, and four between them
+    (74, 40)
+    """
     width = round(first.width * second.height / first.height)
     sheet = Image.new("RGB", (width + _GAP + second.width, second.height), _BACKGROUND)
     sheet.paste(first.convert("RGB").resize((width, second.height), Image.Resampling.LANCZOS), (0, 0))

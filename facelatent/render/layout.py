@@ -12,7 +12,11 @@ _INK = "#202020"
 
 
 def strip(images: Sequence[Image.Image], labels: Sequence[str] | None = None, size: int = 256) -> Image.Image:
-    """Pictures side by side, each ``size`` px square, with a label under each."""
+    """Pictures side by side, each ``size`` px square, with a label under each.
+
+    >>> strip([Image.new("RGB", (64, 64))] * 3, size=100).size  # four pixels between two of them
+    (308, 100)
+    """
     return grid([images], [labels] if labels else None, size)
 
 

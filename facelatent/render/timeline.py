@@ -12,6 +12,7 @@ from facelatent.errors import FacelatentError
 
 #: How fast a number runs between two keys: evenly, softly at both, softly at the first, softly at the second.
 Ease = Literal["linear", "smooth", "in", "out"]
+#: All of them.
 EASES: tuple[Ease, ...] = get_args(Ease)
 #: How a clip runs: from its first key to its last; there and back; or once around, to where it began.
 Way = Literal["once", "back", "round"]
@@ -61,6 +62,12 @@ class Timeline:
 
     Each name has its own keys: one that says nothing of it is passed by. Before its first key and after its last a
     number stays as it is there.
+
+    >>> line = Timeline((Key.parse("0:smile=0"), Key.parse("0.5:smile=2,yaw=-1"), Key.parse("1:yaw=1")), "linear")
+    >>> line.at(0.25)
+    {'smile': 1.0, 'yaw': -1.0}
+    >>> line.at(0.75)
+    {'smile': 2.0, 'yaw': 0.0}
 
     Attributes:
         keys: in any order.
@@ -137,7 +144,10 @@ class Timeline:
 def there_and_back(count: int) -> list[int]:
     """Indices of a loop of ``count`` frames that runs to the end and back without showing either end twice.
 
-    ``there_and_back(6)`` is ``[0, 1, 2, 3, 2, 1]``: 6 frames from 4 pictures. An odd count loses one frame.
+    An odd count loses one frame. Six frames need four pictures:
+
+    >>> there_and_back(6)
+    [0, 1, 2, 3, 2, 1]
     """
     turning = max(count // 2, 1)
     return [*range(turning + 1), *range(turning - 1, 0, -1)]

@@ -95,7 +95,7 @@ class Studio:
         return self._add(Session(self.bench, path.name, path, source=str(path)))
 
     def open_sample(self, seed: int) -> str:
-        """A new face that nobody has, the one of ``facelatent sample --seed``."""
+        """A new face that nobody has, the one of ``facelatent sample --seed N``."""
         self._check_room()
         generator = self.bench.generator
         with torch.no_grad():

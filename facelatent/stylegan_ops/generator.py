@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from facelatent.stylegan_ops.backend import Backend
 
+#: Noise in a picture's detail: the generator's own maps, new ones, or none.
 Noise = Literal["const", "random", "none"]
 #: Style space S: what each layer's channels are multiplied by, [n, channels] by layer name.
 Styles = dict[str, Tensor]

@@ -22,7 +22,15 @@ from facelatent.stylegan_ops.openvino_ir import OpenVinoIR
 
 
 class MobileStyleGAN(MobileNetwork):
-    """MobileStyleGAN; see :class:`~facelatent.stylegan_ops.mobile_network.MobileNetwork` for its parts."""
+    """MobileStyleGAN: a StyleGAN2 distilled into depthwise convolutions that predict wavelet coefficients.
+
+    W+ layer 0 acts at 4 px; layers 1 + 2b and 2 + 2b at ``8 * 2**b``; the last one on the image head.
+
+    Args:
+        name: what it is called.
+        channels: feature maps at 4 px, then at ``8 * 2**b`` px; the picture is twice as large as the last.
+        dim: size of z and w.
+    """
 
     def synthesis(self, ws: Tensor, noise: Noise = "const", resolution: int | None = None) -> Tensor:
         """Draw images; see :meth:`Generator.synthesis`."""

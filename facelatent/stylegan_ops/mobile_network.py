@@ -22,6 +22,9 @@ def inverse_haar(coefficients: Tensor) -> Tensor:
     """Inverse 2-D Haar transform: [n, 4C, h, w] -> [n, C, 2h, 2w].
 
     The first C channels are the LL band; the other 3C are (LH, HL, HH) of each channel in turn.
+
+    >>> inverse_haar(torch.tensor([4.0, 0.0, 2.0, 0.0]).view(1, 4, 1, 1))[0, 0].tolist()
+    [[3.0, 1.0], [3.0, 1.0]]
     """
     n, channels, h, w = coefficients.shape
     c = channels // 4

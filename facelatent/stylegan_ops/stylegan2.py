@@ -29,6 +29,10 @@ class StyleGAN2(Generator):
 
     ``w_std``, ``w_components`` and ``w_scales`` are measured when first asked for: it takes seconds, and drawing does
     not need them. :attr:`measured` says whether they are known.
+
+    Args:
+        name: what it is called.
+        config: its shape.
     """
 
     measured = True

@@ -60,7 +60,11 @@ class StyleGAN2Config:
 
 
 def channels_for(resolution: int, base: int = 32768, maximum: int = 512) -> tuple[int, ...]:
-    """Feature maps at 4 px to ``resolution``: ``min(base // side, maximum)``; the defaults are config-f's."""
+    """Feature maps at 4 px to ``resolution``: ``min(base // side, maximum)``; the defaults are config-f's.
+
+    >>> channels_for(1024)
+    (512, 512, 512, 512, 512, 256, 128, 64, 32)
+    """
     return tuple(min(base // (4 << index), maximum) for index in range(int(math.log2(resolution)) - 1))
 
 

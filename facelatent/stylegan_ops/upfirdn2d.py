@@ -57,7 +57,11 @@ class Resampling(NamedTuple):
 
 
 def setup_filter(taps: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
-    """A float32 filter that sums to 1: the outer product of fewer than 8 ``taps`` [n] with themselves, or as given."""
+    """A float32 filter that sums to 1: the outer product of fewer than 8 ``taps`` [n] with themselves, or as given.
+
+    >>> setup_filter([1, 3, 3, 1])[0].mul(64).tolist()
+    [1.0, 3.0, 3.0, 1.0]
+    """
     # On the CPU by name: networks are built on the meta device and only then given their weights.
     f = torch.tensor(taps, dtype=torch.float32, device="cpu")
     if f.ndim == 1 and len(f) < 8:
@@ -99,7 +103,11 @@ def upfirdn2d(
 
 
 def upsample2d(x: Tensor, f: Tensor, up: int = 2, backend: Backend | None = None) -> Tensor:
-    """Enlarge ``x`` [n, c, h, w] ``up`` times with the square filter ``f`` [k, k], keeping its brightness."""
+    """Enlarge ``x`` [n, c, h, w] ``up`` times with the square filter ``f`` [k, k], keeping its brightness.
+
+    >>> upsample2d(torch.ones(1, 3, 8, 8), setup_filter([1, 3, 3, 1])).shape
+    torch.Size([1, 3, 16, 16])
+    """
     k = f.shape[-1]
     before, after = (k + up - 1) // 2, (k - up) // 2
     return upfirdn2d(x, f, up=up, padding=(before, after, before, after), gain=up * up, backend=backend)

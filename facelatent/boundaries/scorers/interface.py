@@ -39,7 +39,15 @@ class Scorer(Protocol):
 
 
 class FaceScorer:
-    """Base of scorers that look at one located face after another: subclasses give the facts and :meth:`measure`."""
+    """Base of scorers that look at one located face after another: subclasses give the facts and :meth:`measure`.
+
+    Attributes:
+        name: what ``--scorer`` calls it.
+        attributes: what it measures.
+        version: raise it when equal pictures get other numbers.
+        units: by attribute.
+        source: where its weights come from, and what their licence allows.
+    """
 
     name = ""
     attributes: tuple[str, ...] = ()
