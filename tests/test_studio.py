@@ -493,6 +493,21 @@ def test_a_face_of_the_users_photo_is_kept_and_named(easy_inversion: None, bench
     assert best.state()["needs_latent"]
 
 
+def test_what_is_hardly_a_face_is_not_offered(
+    easy_inversion: None, bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = session_module.sure_faces
+    for scores, offered in (((1.0, 0.1), 1), ((0.2, 0.1), 1), ((1.0, 0.4), 2)):
+
+        def scored(image: Image.Image, source: str, scores: tuple[float, ...] = scores) -> list[object]:
+            return [replace(face, score=score) for face, score in zip(faces(image, source), scores, strict=True)]
+
+        monkeypatch.setattr(session_module, "sure_faces", scored)
+        session = Session(bench, "two.jpg", two_faces(tmp_path))
+        session.begin()
+        assert session.state()["in_photo"] == offered
+
+
 def test_a_face_that_is_too_small_leaves_the_others(
     easy_inversion: None, bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -592,6 +607,24 @@ def test_pictures_are_drawn_while_something_slow_goes_on() -> None:
     assert running.result(60) == ["0", "1"]
     assert len(threads) == 1
     worker.close()
+
+
+def test_a_drag_does_not_wait_for_a_step_at_each_picture() -> None:
+    worker, steps, end = Worker(patience=60), [], threading.Event()
+
+    def slow() -> None:
+        while not end.is_set():
+            steps.append(len(steps))
+            time.sleep(0.005)
+            worker.serve()
+
+    running = worker.slow(slow)
+    until(lambda: len(steps) > 2)
+    seen = [worker.quick(lambda: len(steps)).result(60) for _ in range(5)]
+    assert len(set(seen)) == 1
+    end.set()
+    worker.close()  # which does not wait for the patience to end
+    assert running.result(10) is None
 
 
 def test_an_error_is_the_askers_and_the_thread_goes_on() -> None:

@@ -305,7 +305,7 @@ def test_sliders_fold_and_are_found(browser: sync_api.Browser, studio: Studio, s
     groups = page.page.locator(".group")
     assert [groups.nth(number).get_attribute("open") for number in range(3)] == ["", None, None]
     page.page.fill("#find", "UR")
-    assert page.page.locator(".slider:visible label:first-child").all_inner_texts() == ["surprise"]
+    assert page.page.locator(".slider:visible label:first-child").all_inner_texts() == ["Surprise"]
     page.page.locator(".slider:visible input[type=range]").press("ArrowRight")
     page.wait_drawn("0.1")
     page.page.fill("#find", "")

@@ -34,9 +34,11 @@ _log = logging.getLogger(__name__)
 #: there for good; or not to be had.
 Phase = Literal["aligning", "inverting", "refining", "ready", "failed"]
 
-#: Faces of a photo that can be chosen from, the side of their pictures in pixels, and how much wider than the
-#: detector's box, which ends at the brows, these are.
-MOST_IN_PHOTO, _THUMBNAIL, _WIDER = 24, 128, 1.5
+#: Faces of a photo that can be chosen from, and the least score of those after the best: below it patches and
+#: patterns are among them.
+MOST_IN_PHOTO, LEAST_SCORE = 24, 0.3
+#: The side of their pictures in pixels, and how much wider than the detector's box, which ends at the brows, these are.
+_THUMBNAIL, _WIDER = 128, 1.5
 
 
 class Stopped(Exception):
@@ -175,7 +177,8 @@ class Session:
         assert self.photo is not None
         image = open_image(self.photo)
         found = sure_faces(image, self.name)
-        self.in_photo = [_thumbnail(image, face) for face in found[:MOST_IN_PHOTO]]
+        offered = [face for face in found if face is found[0] or face.score >= LEAST_SCORE]
+        self.in_photo = [_thumbnail(image, face) for face in offered[:MOST_IN_PHOTO]]
         face = pick_face(found, self.number, self.name)
         self._crop = crop_face(image, face, self.bench.generator.resolution)
         self.before = self._crop.image

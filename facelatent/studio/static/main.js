@@ -116,14 +116,15 @@ const forget = guarded(async (id) => {
 });
 
 async function drop(id) {
-  await api.close(id);
-  faces.delete(id);
+  faces.delete(id); // first, so that nothing asks for it any more
   listFaces();
-  if (id !== current) return;
-  current = null;
-  const others = [...faces.keys()];
-  if (others.length) open(others.at(-1));
-  else startPage();
+  if (id === current) {
+    current = null;
+    const others = [...faces.keys()];
+    if (others.length) open(others.at(-1));
+    else startPage();
+  }
+  await api.close(id);
 }
 
 async function openFiles(files) {
@@ -247,8 +248,8 @@ function poll() {
 const ask = async () => {
   for (const [id, old] of faces) {
     if (!busy(old)) continue;
-    const state = await guarded(api.face)(id);
-    if (!state || !faces.has(id)) continue; // closed meanwhile
+    const state = await api.face(id).catch((error) => faces.has(id) && tell(error.message));
+    if (!state || !faces.has(id)) continue; // it may have been closed meanwhile
     keep(state);
     if (id !== current) continue;
     if (state.phase !== old.phase) speak(state);

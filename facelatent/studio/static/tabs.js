@@ -3,10 +3,10 @@
 import * as api from "./api.js";
 
 const place = document.getElementById("faces");
-const people = document.getElementById("people");
+const persons = document.getElementById("persons");
 const tabs = new Map();
 
-const title = (state) => (state.in_photo > 1 ? `${state.name} · face ${state.number}` : state.name);
+const title = (state) => (state.number > 1 ? `${state.name} · face ${state.number}` : state.name);
 
 function button(properties, work) {
   const made = Object.assign(document.createElement("button"), { type: "button", ...properties });
@@ -24,7 +24,7 @@ export function show(states, current, working, onOpen, onClose) {
   for (const state of states) {
     if (!tabs.has(state.id)) tabs.set(state.id, makeTab(state.id, onOpen, onClose));
     const { box, name, close } = tabs.get(state.id);
-    name.textContent = title(state);
+    name.textContent = name.title = title(state);
     name.setAttribute("aria-pressed", state.id === current);
     close.setAttribute("aria-label", `Close ${title(state)}`);
     box.classList.toggle("working", working(state));
@@ -47,14 +47,11 @@ export async function showPeople(state, onChoose) {
   const key = `${state.id} ${state.in_photo}`;
   if (key === shown) return;
   shown = key;
-  people.hidden = state.in_photo < 2;
-  people.replaceChildren();
-  if (people.hidden) return;
-  const numbers = Array.from({ length: state.in_photo }, (_, index) => index + 1);
+  document.getElementById("people").hidden = state.in_photo < 2;
+  const numbers = Array.from({ length: state.in_photo > 1 ? state.in_photo : 0 }, (_, index) => index + 1);
   const pictures = await Promise.all(numbers.map((number) => api.thumbnail(state.id, number)));
   if (key !== shown) return;
-  people.append(Object.assign(document.createElement("span"), { textContent: "In this photo:" }));
-  for (const number of numbers) people.append(makePerson(state, number, pictures[number - 1], onChoose));
+  persons.replaceChildren(...numbers.map((number) => makePerson(state, number, pictures[number - 1], onChoose)));
 }
 
 function makePerson(state, number, picture, onChoose) {
