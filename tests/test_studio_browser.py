@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from studio_parts import picture_bytes, workbench
+from studio_parts import BAD_FILES, picture_bytes, workbench
 
+from facelatent.errors import NoFaceFound
 from facelatent.studio import Studio
 from facelatent.studio.serving import Serving, prepare
 from facelatent.stylegan_ops import MobileStyleGAN
 
 pytest_plugins = ("studio_parts",)
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install '.[browser]'")
 pytestmark = pytest.mark.browser
 
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -43,8 +46,13 @@ def browser() -> Iterator[sync_api.Browser]:
 
 
 @pytest.fixture
-def serving(tiny_generator: MobileStyleGAN, tmp_path: Path, easy_inversion: None) -> Iterator[Serving]:
-    studio = Studio(workbench(tiny_generator, tmp_path))
+def studio(tiny_generator: MobileStyleGAN, tmp_path: Path, easy_inversion: None) -> Iterator[Studio]:
+    with contextlib.closing(Studio(workbench(tiny_generator, tmp_path))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def serving(studio: Studio) -> Iterator[Serving]:
     made = prepare(studio)
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
@@ -53,7 +61,6 @@ def serving(tiny_generator: MobileStyleGAN, tmp_path: Path, easy_inversion: None
     yield made
     made.server.should_exit = True
     thread.join(10)
-    studio.close()
 
 
 class Page:
@@ -238,14 +245,73 @@ def test_the_wipe_shows_the_photo(page: Page, photo: Path) -> None:
 
 
 def test_bad_uploads_get_a_message_and_the_page_goes_on(page: Page, photo: Path, tmp_path: Path) -> None:
-    for name, data, message in (("a.png", b"no picture", "not an image"), ("b.jpg", b"", "is empty")):
-        (tmp_path / name).write_bytes(data)
-        page.page.set_input_files("#file", tmp_path / name)
-        page.page.wait_for_selector(f"#toast:has-text('{message}')")
-        assert name in page.page.inner_text("#toast")
+    assert len(BAD_FILES) >= 20
+    toast = "document.getElementById('toast')"
+    for number, (data, name, message) in enumerate(BAD_FILES.values()):
+        bad = tmp_path / f"{number}-{name}"  # its own message, not that of the one before
+        bad.write_bytes(data)
+        page.page.set_input_files("#file", bad)
+        page.page.wait_for_function(f"name => !{toast}.hidden && {toast}.textContent.includes(name)", arg=bad.name)
+        assert message in page.page.inner_text("#toast")
     # The browser itself reports refused requests on its console.
     page.complaints = [line for line in page.complaints if "422" not in line]
     page.open(photo)
+
+
+def test_a_photo_without_a_face(page: Page, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(image: Image.Image, source: str) -> None:
+        raise NoFaceFound(f"no face found in {source}")
+
+    monkeypatch.setattr("facelatent.studio.session.sure_faces", nobody)
+    page.page.set_input_files("#file", photo)
+    page.page.wait_for_selector("#message:has-text('no face found in me.jpg')")
+    assert page.page.is_hidden("#toast")
+    assert page.page.is_disabled("[data-save=picture]")
+
+
+def test_another_face_of_the_photo(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "two.png").write_bytes(picture_bytes("PNG", (160, 80)))
+    page.open(tmp_path / "two.png")
+    people = page.page.locator("#people .person")
+    people.nth(1).wait_for()
+    assert [people.nth(number).get_attribute("aria-pressed") for number in (0, 1)] == ["true", "false"]
+    shown = page.serial()
+    people.nth(1).focus()
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_selector(".tab >> nth=1")  # the first stays, as it was inverted already
+    page.wait_shown("full", shown)
+    page.page.wait_for_selector(".person[aria-pressed=true][aria-label='Face 2 of 2']")
+    assert "two-face2.latent.safetensors" in page.page.inner_text("#command")
+    assert page.page.locator(".tab [aria-pressed=true]").inner_text() == "two.png · face 2"
+    page.page.reload()  # and the page still shows it
+    page.page.wait_for_selector(".person[aria-pressed=true][aria-label='Face 2 of 2']")
+
+
+def test_two_photos_at_once(page: Page, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.jpg").write_bytes(picture_bytes(size=(90, 70)))
+    page.page.set_input_files("#file", [photo, tmp_path / "other.jpg"])
+    page.page.wait_for_selector(".tab >> nth=1")
+    page.wait_shown()
+    assert page.page.locator(".tab [aria-pressed]").all_inner_texts() == ["me.jpg", "other.jpg"]
+
+
+def test_sliders_fold_and_are_found(browser: sync_api.Browser, studio: Studio, serving: Serving) -> None:
+    names = ["smile", "yaw", "mouth_open", "surprise", "anger", "sadness", "pitch", "lighting"]
+    one = next(iter(studio.bench.boundaries.values()))
+    studio.bench = replace(studio.bench, boundaries={name: replace(one, attribute=name) for name in names})
+    page = Page(browser.new_context(), serving.url)
+    page.page.click("#random")
+    page.wait_shown()
+    groups = page.page.locator(".group")
+    assert [groups.nth(number).get_attribute("open") for number in range(3)] == ["", None, None]
+    page.page.fill("#find", "UR")
+    assert page.page.locator(".slider:visible label:first-child").all_inner_texts() == ["Surprise"]
+    page.page.locator(".slider:visible input[type=range]").press("ArrowRight")
+    page.wait_drawn("0.1")
+    page.page.fill("#find", "")
+    assert [groups.nth(number).get_attribute("open") for number in range(3)] == ["", None, None]
+    assert groups.nth(1).locator("summary").inner_text().split("\n")[-1].endswith("1 set")
+    page.page.context.close()
 
 
 def test_a_face_that_nobody_has_and_several_at_once(page: Page, photo: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import itertools
 import json
-import pickle
 import socket
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,14 +20,14 @@ from urllib.parse import quote, urlsplit
 import pytest
 from conftest import bomb
 from PIL import Image
-from studio_parts import picture_bytes, workbench
+from studio_parts import BAD_FILES, picture_bytes, workbench
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from facelatent.latent import Latent
 from facelatent.studio import Studio
-from facelatent.studio.app import MAX_JSON, MAX_UPLOAD
+from facelatent.studio.asking import MAX_JSON, MAX_UPLOAD
 from facelatent.studio.serving import prepare
 from facelatent.studio.studio import MOST_FACES
 from facelatent.stylegan_ops import MobileStyleGAN
@@ -153,7 +153,7 @@ def test_the_page_is_all_of_the_package(client: Client) -> None:
     text = page.body.decode()
     assert "http:" not in text
     assert "https:" not in text
-    for name in ("main.js", "api.js", "sliders.js", "stage.js", "newest.js", "studio.css", "icon.svg"):
+    for name in (file.name for file in (resources.files("facelatent.studio") / "static").iterdir()):
         answer = client.get(f"static/{name}")
         assert answer.status == 200
         assert b"https:" not in answer.body
@@ -174,7 +174,8 @@ def test_every_answer_carries_its_guards(client: Client) -> None:
 
 def test_overview(client: Client) -> None:
     overview = client.get("studio.json").json
-    assert [one["label"] for one in overview["attributes"]] == ["bright", "red"]
+    (group,) = overview["groups"]
+    assert [one["label"] for one in group["attributes"]] == ["bright", "red"]
     assert overview["styles"] == []
     assert overview["faces"] == []
 
@@ -213,6 +214,43 @@ def test_upload_slide_save(client: Client, tmp_path: Path) -> None:
     assert Latent.load(tmp_path / "x.latent.safetensors").photo_sha256
 
 
+def test_the_faces_in_a_photo(client: Client) -> None:
+    first = client.upload(picture_bytes(size=(160, 80)), "two.jpg").json["id"]
+    state = client.wait(first)
+    assert (state["in_photo"], state["number"]) == (2, 1)
+    for number in (1, 2):
+        assert picture(client.get(f"faces/{first}/photo/{number}.jpg")).size == (128, 128)
+    for number in ("0", "3", "-1", "x", "1e3"):
+        assert client.get(f"faces/{first}/photo/{number}.jpg").status == 404
+    answer = client.post(f"faces/{first}/other", {"number": 2})
+    assert answer.status == 201
+    assert client.wait(answer.json["id"])["number"] == 2
+    before = [client.get(f"faces/{identifier}/before.jpg").body for identifier in (first, answer.json["id"])]
+    assert before[0] != before[1]
+    assert client.post(f"faces/{first}/other", {"number": 2}).json["id"] == answer.json["id"]
+    for number, status in ((3, 404), (0, 422), ("2", 422), (True, 422), (None, 422), (1e3, 422)):
+        assert client.post(f"faces/{first}/other", {"number": number}).status == status
+    assert client.post(f"faces/{client.sample()}/other", {"number": 1}).status == 404
+
+
+def test_stopping(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from facelatent.studio import session as session_module
+
+    def endless(recipe: object, image: object, generator: object, progress: Any = False, **others: object) -> None:
+        for step in itertools.count():
+            time.sleep(0.005)
+            progress("inverting", step, 10**9)
+
+    monkeypatch.setattr(session_module, "invert_with", endless)
+    first, second = (client.upload(picture_bytes(), name).json["id"] for name in ("a.jpg", "b.jpg"))
+    while not client.get(f"faces/{first}").json["step"]["total"]:
+        time.sleep(0.01)
+    assert client.get(f"faces/{second}").json["step"]["what"] == "waiting"
+    for identifier in (first, second):
+        state = client.post(f"faces/{identifier}/stop", {}).json
+        assert (state["phase"], state["message"]) == ("failed", "stopped")
+
+
 def test_localhost_and_a_tunnels_port_are_this_machine_too(client: Client) -> None:
     for host in ("localhost:8000", "127.0.0.1", "localhost"):
         assert client.ask("GET", "studio.json", headers={"Host": host}).status == 200
@@ -228,38 +266,9 @@ def test_the_address_without_its_last_slash(client: Client) -> None:
 # Bad uploads
 
 
-def zipped() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("me.jpg", picture_bytes())
-    return buffer.getvalue()
-
-
 def bombed(tmp_path: Path) -> bytes:
     bomb(tmp_path / "bomb.png")
     return (tmp_path / "bomb.png").read_bytes()
-
-
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
-BAD_FILES = {
-    "empty": (b"", "me.jpg", "is empty"),
-    "truncated": (picture_bytes(size=(400, 300))[:900], "me.jpg", "damaged or cut off"),
-    "text": (b"I am a face, honestly\n" * 50, "me.png", "is not an image"),
-    "svg": (SVG, "me.svg", "is not an image"),
-    "zip": (zipped(), "me.jpg", "is not an image"),
-    "pdf": (b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj", "me.jpg", "is not an image"),
-    "postscript": (
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) (w) file",
-        "me.jpg",
-        "is not an image",
-    ),
-    "signature alone": (b"\x89PNG\r\n\x1a\n", "me.png", "me.png"),
-    "zeros": (bytes(100_000), "me.jpg", "is not an image"),
-    "another kind": (picture_bytes("PPM"), "me.ppm", "is not an image"),
-    "pickle": (pickle.dumps({"ws": print}), "me.latent.safetensors", "is not a facelatent safetensors file"),
-    "photo called latent": (picture_bytes(), "me.safetensors", "is not a facelatent safetensors file"),
-    "endless header": ((1 << 62).to_bytes(8, "little") + b"{" * 100, "me.safetensors", "is not a facelatent"),
-}
 
 
 @pytest.mark.parametrize("case", BAD_FILES)

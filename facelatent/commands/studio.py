@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +67,7 @@ def studio(
         ) from error
     from facelatent.studio import Studio
 
-    opened = Studio(_workbench(own, styles, options))
-    try:
+    with _ended_like_ctrl_c(), contextlib.closing(Studio(_workbench(own, styles, options))) as opened:
         for photo in photos:
             opened.open_file(photo)
         serving = prepare(opened, port)
@@ -75,8 +76,20 @@ def studio(
             webbrowser.open(serving.url)
         with contextlib.suppress(KeyboardInterrupt):
             serving.run()
+
+
+@contextlib.contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let a closed terminal and ``kill`` do what Ctrl-C does: else nothing would remove the uploads."""
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    changed = [one for one in signals if signal.getsignal(one) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    for one in changed:
+        signal.signal(one, signal.default_int_handler)
+    try:
+        yield
     finally:
-        opened.close()
+        for one in changed:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _workbench(own: tuple[str, ...], styles: tuple[Path, ...], options: dict[str, Any]) -> Workbench:

@@ -5,6 +5,7 @@ Karras et al., "A Style-Based Generator Architecture for Generative Adversarial 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,16 +34,15 @@ class AlignedFace:
     face: Face
 
 
-def choose_face(image: Image.Image, number: int | None = None, source: str = "the picture") -> Face:
-    """The face to work on: the best-scored one, or the ``number``-th (1 = best).
+def sure_faces(image: Image.Image, source: str = "the picture") -> list[Face]:
+    """The faces that can be chosen from, best score first.
 
     Args:
         image: RGB.
-        number: which one, best first; None takes the best.
         source: what messages call the picture.
 
     Raises:
-        NoFaceFound: there is no face, none with that number, or it is too small.
+        NoFaceFound: there is none.
     """
     faces = find_faces(image)
     sure = [face for face in faces if face.score > 0]
@@ -51,17 +51,36 @@ def choose_face(image: Image.Image, number: int | None = None, source: str = "th
         raise NoFaceFound(
             f"no face found in {source}{weak}; use a photo whose face looks towards the camera, or a closer crop"
         )
-    if number is not None and not 1 <= number <= len(sure):
+    return sure
+
+
+def pick_face(faces: Sequence[Face], number: int | None = None, source: str = "the picture") -> Face:
+    """The face to work on: the first of ``faces``, or the ``number``-th.
+
+    Args:
+        faces: best first, at least one.
+        number: which one, from 1; None takes the best.
+        source: what messages call the picture.
+
+    Raises:
+        NoFaceFound: there is none with that number, or it is too small.
+    """
+    if number is not None and not 1 <= number <= len(faces):
         raise NoFaceFound(
-            f"{source} has {len(sure)} face{'s' if len(sure) > 1 else ''}; --face {number} does not exist"
+            f"{source} has {len(faces)} face{'s' if len(faces) > 1 else ''}; --face {number} does not exist"
         )
-    face = sure[(number or 1) - 1]
+    face = faces[(number or 1) - 1]
     if (distance := eye_distance(face.landmarks)) < MIN_EYE_DISTANCE:
         raise NoFaceFound(
             f"the face in {source} is too small ({distance:.0f} px between the eyes, at least "
             f"{MIN_EYE_DISTANCE:.0f} needed); use a larger picture"
         )
     return face
+
+
+def choose_face(image: Image.Image, number: int | None = None, source: str = "the picture") -> Face:
+    """:func:`pick_face` of :func:`sure_faces`; errors as both."""
+    return pick_face(sure_faces(image, source), number, source)
 
 
 def eye_distance(landmarks: np.ndarray) -> float:
@@ -100,7 +119,11 @@ def align_face(
 
 def aligned_crop(image: Image.Image, size: int, number: int | None = None, source: str = "the picture") -> AlignedFace:
     """Find, choose and align a face at ``size`` px; arguments and errors as :func:`choose_face`."""
-    face = choose_face(image, number, source)
+    return crop_face(image, choose_face(image, number, source), size)
+
+
+def crop_face(image: Image.Image, face: Face, size: int) -> AlignedFace:
+    """Align a face of ``image`` at ``size`` px."""
     return AlignedFace(align_face(image, face.landmarks, size, 4 * size), crop_quad(face.landmarks), face)
 
 

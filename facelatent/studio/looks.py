@@ -75,7 +75,7 @@ def _strength(name: str, value: Any) -> float:
 
 @dataclass
 class History:
-    """Looks that were chosen one after another, with a place among them."""
+    """Looks that were chosen one after another, with a place among them. May be read from other threads."""
 
     _looks: list[Look] = field(default_factory=lambda: [Look()])
     _place: int = 0
@@ -101,12 +101,20 @@ class History:
             self._looks = [*self._looks[: self._place + 1], look][-_REMEMBERED:]
             self._place = len(self._looks) - 1
 
-    def undo(self) -> Look:
+    @property
+    def before(self) -> Look:
+        """The look that :meth:`undo` goes to: the current one if there is none before it."""
+        return self._looks[max(self._place - 1, 0)]
+
+    @property
+    def after(self) -> Look:
+        """The look that :meth:`redo` goes to: the current one if nothing was undone."""
+        return self._looks[min(self._place + 1, len(self._looks) - 1)]
+
+    def undo(self) -> None:
         """Go back to the look before, if there is one."""
         self._place = max(self._place - 1, 0)
-        return self.current
 
-    def redo(self) -> Look:
+    def redo(self) -> None:
         """Go forth again, if something was undone."""
         self._place = min(self._place + 1, len(self._looks) - 1)
-        return self.current

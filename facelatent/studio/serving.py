@@ -51,6 +51,7 @@ def prepare(studio: Studio, port: int = 0) -> Serving:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((ADDRESS, port))
+        listening.listen()  # a browser that is opened now is answered as soon as the server runs
     except OSError as error:
         listening.close()
         raise FacelatentError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import torch
 from facelatent.errors import FacelatentError, InvalidFile
 from facelatent.images import open_image
 from facelatent.latent import SUFFIX, Latent
-from facelatent.studio.session import Session, Stopped, Workbench
+from facelatent.photo_latents import is_latent
+from facelatent.studio.bench import Workbench
+from facelatent.studio.session import Session, Stopped
 from facelatent.studio.worker import Worker
 
 #: Faces that are open at once, and characters of a name that are kept.
@@ -49,6 +52,8 @@ class Studio:
         self.folder = Path(tempfile.mkdtemp(prefix="facelatent-studio-"))
         self._most = most
         self._sessions: dict[str, Session] = {}
+        self._room = threading.Lock()
+        self._decoding = threading.Lock()
 
     def new_file(self) -> Path:
         """A path of our own choosing for an upload."""
@@ -72,16 +77,13 @@ class Studio:
         name = shown_name(name)
         try:
             self._check_room()
-            if name.endswith(".safetensors"):
-                session = self._of_latent(Latent.load(file), name)
-                file.unlink()
-            else:
-                open_image(file)
-                session = Session(self.bench, name, file)
-        except FacelatentError as error:
+            with self._decoding:  # one at a time: a large picture takes a third of a gigabyte
+                return self._add(self._session_of(file, name, None))
+        except Exception as error:
             file.unlink(missing_ok=True)
-            raise type(error)(str(error).replace(str(file), name)) from error
-        return self._add(session)
+            if isinstance(error, FacelatentError):
+                raise type(error)(str(error).replace(str(file), name)) from error
+            raise
 
     def open_file(self, path: Path) -> str:
         """A new face from a photo or latent of the user's, named on the command line; errors as :meth:`open_upload`.
@@ -89,10 +91,30 @@ class Studio:
         A photo's latent is kept beside it, and taken from there.
         """
         self._check_room()
-        if path.name.endswith(".safetensors"):
-            return self._add(self._of_latent(Latent.load(path), path.name, str(path)))
-        open_image(path)
-        return self._add(Session(self.bench, path.name, path, source=str(path)))
+        return self._add(self._session_of(path, path.name, str(path)))
+
+    def open_other(self, identifier: str, number: int) -> str:
+        """Another face of the photo of a face: the one that is open, or a new one.
+
+        Args:
+            identifier: of a face of the same photo.
+            number: 1 = the best-scored.
+
+        Raises:
+            UnknownFace: there is no such face, or none of this number in its photo.
+            TooManyFaces: close one first.
+        """
+        session = self.session(identifier)
+        if not 1 <= number <= len(session.in_photo):
+            raise UnknownFace(f"{session.name} has no face {number}")
+        for other, candidate in self.sessions().items():
+            if candidate.photo == session.photo and (candidate.number or 1) == number:
+                return other
+        assert session.photo is not None
+        source = None if self._is_upload(session) else str(session.photo)
+        made = Session(self.bench, session.name, session.photo, source, number)
+        made.in_photo = session.in_photo  # to choose from already while this one is looked for
+        return self._add(made)
 
     def open_sample(self, seed: int) -> str:
         """A new face that nobody has, the one of ``facelatent sample --seed N``."""
@@ -119,14 +141,15 @@ class Studio:
         """All open faces by identifier, the oldest first."""
         return dict(self._sessions)
 
-    def stop(self, identifier: str) -> None:
+    def stop(self, identifier: str) -> Future[None]:
         """Let a face stay as it is now: its inversion ends at the next step."""
-        self.session(identifier).stop()
+        return self.worker.quick(self.session(identifier).stop)
 
     def close_face(self, identifier: str) -> Future[None]:
-        """Forget a face and the copy of its photo."""
-        self.stop(identifier)
-        session = self._sessions.pop(identifier)
+        """Forget a face, and the copy of its photo if no other face is of it."""
+        with self._room:
+            session = self.session(identifier)
+            del self._sessions[identifier]
         return self.worker.quick(lambda: self._remove(session))
 
     def close(self) -> None:
@@ -138,6 +161,16 @@ class Studio:
         if len(self._sessions) >= self._most:
             raise TooManyFaces(f"{self._most} faces are open; close one first")
 
+    def _session_of(self, file: Path, name: str, source: str | None) -> Session:
+        """A face from a file; a photo is opened once, to refuse it at once if it is none."""
+        if not is_latent(Path(name)):
+            open_image(file)
+            return Session(self.bench, name, file, source)
+        session = self._of_latent(Latent.load(file), name, source)
+        if source is None:
+            file.unlink()
+        return session
+
     def _of_latent(self, latent: Latent, name: str, source: str | None = None) -> Session:
         if len(latent.ws) != 1 or not latent.ws.isfinite().all():
             raise InvalidFile(f"{name} does not hold the codes of one face")
@@ -147,7 +180,9 @@ class Studio:
 
     def _add(self, session: Session) -> str:
         identifier = secrets.token_urlsafe(9)
-        self._sessions[identifier] = session
+        with self._room:
+            self._check_room()
+            self._sessions[identifier] = session
         if session.latent is None:
             self.worker.quick(session.begin)
             self.worker.slow(lambda: self._refine(identifier, session))
@@ -163,8 +198,13 @@ class Studio:
             raise Stopped
 
     def _remove(self, session: Session) -> None:
-        if session.photo is not None and session.photo.parent == self.folder:
+        session.stop()
+        shared = any(other.photo == session.photo for other in self.sessions().values())
+        if session.photo is not None and self._is_upload(session) and not shared:
             session.photo.unlink(missing_ok=True)
+
+    def _is_upload(self, session: Session) -> bool:
+        return session.photo is not None and session.photo.parent == self.folder
 
 
 def shown_name(name: str) -> str:

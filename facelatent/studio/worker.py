@@ -35,9 +35,14 @@ class Worker:
     """A thread that does quick jobs at once and slow ones, inversions, when there is nothing quick.
 
     A slow job calls :meth:`serve` between its steps, so that drawing goes on meanwhile.
+
+    Args:
+        patience: seconds that a slow job, once it was interrupted, waits for the next quick one: who drags a slider is
+            not to wait for a step at each picture.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.3) -> None:
+        self._patience = patience
         self._quick: deque[_Job] = deque()
         self._slow: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -71,9 +76,11 @@ class Worker:
         return job.future
 
     def serve(self) -> None:
-        """Do the quick jobs that wait; for the worker's own thread, in the middle of a slow job."""
-        while (job := self._next(self._quick)) is not None:
+        """Do the quick jobs that wait, and what follows them; for the worker's own thread, within a slow job."""
+        job = self._next(self._quick)
+        while job is not None:
             job.run()
+            job = self._next(self._quick, self._patience)
 
     def close(self, seconds: float = 10.0) -> None:
         """End the thread: what waits is dropped, a slow job that looks at :attr:`closed` ends, at most ``seconds``."""
@@ -94,8 +101,9 @@ class Worker:
         queue.append(job)
         self._changed.notify_all()
 
-    def _next(self, queue: deque[_Job]) -> _Job | None:
+    def _next(self, queue: deque[_Job], patience: float = 0.0) -> _Job | None:
         with self._changed:
+            self._changed.wait_for(lambda: queue or self._closed, patience)
             return queue.popleft() if queue else None
 
     def _run(self) -> None:

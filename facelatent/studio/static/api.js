@@ -37,6 +37,8 @@ export const face = (id) => json(`faces/${id}`);
 export const sample = (seed) => json("samples", asJson("POST", { seed }));
 export const look = (id, chosen) => json(`faces/${id}/look`, asJson("POST", chosen));
 export const move = (id, where) => json(`faces/${id}/${where}`, asJson("POST", {}));
+export const other = (id, number) => json(`faces/${id}/other`, asJson("POST", { number }));
+export const thumbnail = (id, number) => blob(`faces/${id}/photo/${number}.jpg`);
 export const close = (id) => request(`faces/${id}`, { method: "DELETE" });
 export const preview = (id, chosen, side) => blob(`faces/${id}/preview`, asJson("POST", { ...chosen, side }));
 export const picture = (id) => blob(`faces/${id}/picture.jpg`);

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { newestOnly } from "./newest.js";
 import * as sliders from "./sliders.js";
 import * as stage from "./stage.js";
+import * as tabs from "./tabs.js";
 
 const element = (id) => document.getElementById(id);
 const POLL = 500; // milliseconds between looks at a face that is being inverted
@@ -64,6 +65,7 @@ function describe(state) {
     button.hidden = button.dataset.save === "photo" && !state.has_photo;
   }
   sliders.enable(can);
+  showPeople(state);
 }
 
 // An option and its value stay on one line where there is room; copied, it is one line.
@@ -81,24 +83,12 @@ function setControls(state) {
 }
 
 function listFaces() {
-  const tabs = [...faces.values()].map((state) => {
-    const tab = document.createElement("span");
-    tab.className = "tab";
-    const name = Object.assign(document.createElement("button"), { type: "button", textContent: state.name });
-    name.setAttribute("aria-pressed", state.id === current);
-    name.addEventListener("click", () => open(state.id));
-    const close = Object.assign(document.createElement("button"), { type: "button", textContent: "×", className: "close" });
-    close.setAttribute("aria-label", `Close ${state.name}`);
-    close.addEventListener("click", () => forget(state.id));
-    tab.classList.toggle("working", busy(state));
-    tab.append(name, close);
-    return tab;
-  });
-  element("faces").replaceChildren(...tabs);
+  tabs.show([...faces.values()], current, busy, open, forget);
 }
 
 function open(id) {
   current = id;
+  sessionStorage.setItem("face", id); // a page that is loaded again shows the same one
   const state = faces.get(id);
   element("start").hidden = true;
   element("work").hidden = false;
@@ -107,7 +97,7 @@ function open(id) {
   setControls(state);
   listFaces();
   describe(state);
-  refresh(state);
+  refresh();
   poll();
 }
 
@@ -121,35 +111,60 @@ function startPage(event) {
 
 const forget = guarded(async (id) => {
   const state = faces.get(id);
-  if (Object.keys(state.look.alphas).length && !confirm(`Close ${state.name}? What was not saved is lost.`)) return;
-  await api.close(id);
-  faces.delete(id);
-  listFaces();
-  if (id !== current) return;
-  current = null;
-  const others = [...faces.keys()];
-  if (others.length) open(others.at(-1));
-  else startPage();
+  if (state.can_undo && !confirm(`Close ${state.name}? What was not saved is lost.`)) return;
+  await drop(id);
 });
+
+async function drop(id) {
+  faces.delete(id); // first, so that nothing asks for it any more
+  listFaces();
+  if (id === current) {
+    current = null;
+    const others = [...faces.keys()];
+    if (others.length) open(others.at(-1));
+    else startPage();
+  }
+  await api.close(id);
+}
+
+async function openFiles(files) {
+  for (const file of files) await openFile(file);
+}
 
 const openFile = guarded(async (file) => {
-  if (!file) return;
   if (file.size > limits.max_upload) throw new Error(`${file.name} is too large: at most ${limits.max_upload >> 20} MB are taken`);
-  const state = await api.upload(file);
-  faces.set(state.id, state);
-  open(state.id);
+  const page = document.documentElement.classList;
+  page.add("opening");
+  try {
+    await added(api.upload(file));
+  } finally {
+    page.remove("opening");
+  }
 });
 
-const openRandom = guarded(async () => {
-  const state = await api.sample(Math.floor(Math.random() * 10000));
+async function added(opening) {
+  const state = await opening;
   faces.set(state.id, state);
   open(state.id);
+}
+
+const openRandom = guarded(() => added(api.sample(Math.floor(Math.random() * 10000))));
+
+const showPeople = guarded((state) => tabs.showPeople(state, choosePerson));
+
+// A face that is left before anything was done with it makes room for the one that was meant.
+const choosePerson = guarded(async (number) => {
+  const left = faces.get(current);
+  if (number === left.number) return;
+  await added(api.other(left.id, number));
+  const unused = drawable(left) ? busy(left) && !left.can_undo && !left.can_redo : true;
+  if (unused) await drop(left.id);
 });
 
 // Pictures
 
-async function refresh(state) {
-  await Promise.all([showPicture(), showBefore(state)]);
+async function refresh() {
+  await Promise.all([showPicture(), showBefore()]);
 }
 
 const showPicture = guarded(async () => {
@@ -162,10 +177,10 @@ const showPicture = guarded(async () => {
 
 const showBefore = guarded(async () => {
   const state = faces.get(current);
-  if (!state || state.phase === "aligning" || (state.phase === "failed" && !state.has_photo)) return;
-  const chosen = document.querySelector("[name=compare]:checked").value;
-  if (chosen === "plain.jpg" && !drawable(state)) return;
-  const picture = await api.before(state.id, state.has_photo ? chosen : "plain.jpg");
+  if (!state) return;
+  const chosen = state.has_photo ? document.querySelector("[name=compare]:checked").value : "plain.jpg";
+  if (chosen === "before.jpg" ? !state.aligned : !drawable(state)) return;
+  const picture = await api.before(state.id, chosen);
   if (state.id === current) stage.showBefore(picture);
 });
 
@@ -233,17 +248,22 @@ function poll() {
 const ask = async () => {
   for (const [id, old] of faces) {
     if (!busy(old)) continue;
-    const state = await guarded(api.face)(id);
-    if (!state) continue;
+    const state = await api.face(id).catch((error) => faces.has(id) && tell(error.message));
+    if (!state || !faces.has(id)) continue; // it may have been closed meanwhile
     keep(state);
     if (id !== current) continue;
-    if (state.version !== old.version) {
-      sliders.enable(true);
-      refresh(state);
-    } else if (old.phase === "aligning" && state.phase !== "aligning") showBefore(state);
+    if (state.phase !== old.phase) speak(state);
+    if (state.version !== old.version) refresh();
+    else if (state.aligned && !old.aligned) showBefore();
   }
   poll();
 };
+
+// For who cannot see it.
+function speak(state) {
+  const words = { refining: "A first guess is there", ready: "The face is found", failed: "The face could not be found" };
+  element("spoken").textContent = words[state.phase] ?? "";
+}
 
 // Saving
 
@@ -292,9 +312,14 @@ function dropping() {
   addEventListener("drop", (event) => {
     event.preventDefault();
     page.classList.remove("dropping");
-    openFile(event.dataTransfer.files[0]);
+    openFiles(event.dataTransfer.files);
   });
-  addEventListener("paste", (event) => openFile(event.clipboardData.files[0]));
+  addEventListener("paste", (event) => openFiles(event.clipboardData.files));
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  sessionStorage.setItem("theme", theme);
 }
 
 function wire() {
@@ -310,12 +335,12 @@ function wire() {
     stop: guarded(async () => keep(await api.move(current, "stop"))),
     theme: () => {
       const dark = getComputedStyle(document.documentElement).getPropertyValue("--scheme").trim() === "dark";
-      document.documentElement.dataset.theme = dark ? "light" : "dark";
+      setTheme(dark ? "light" : "dark");
     },
   };
   for (const [id, work] of Object.entries(clicks)) element(id).addEventListener("click", work);
-  element("file").addEventListener("change", (event) => {
-    openFile(event.target.files[0]);
+  element("file").addEventListener("change", async (event) => {
+    await openFiles([...event.target.files]);
     event.target.value = "";
   });
   element("style").addEventListener("change", choose);
@@ -334,9 +359,11 @@ const begin = guarded(async () => {
   const options = ["", ...limits.styles].map((name) => new Option(name || "none", name));
   element("style").replaceChildren(...options);
   for (const state of limits.faces) faces.set(state.id, state);
-  if (faces.size) open([...faces.keys()][0]);
+  const last = sessionStorage.getItem("face");
+  if (faces.size) open(faces.has(last) ? last : [...faces.keys()][0]);
   else startPage();
 });
 
+if (sessionStorage.getItem("theme")) setTheme(sessionStorage.getItem("theme"));
 wire();
 begin();

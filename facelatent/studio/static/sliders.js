@@ -1,31 +1,54 @@
-// A slider and a hold switch for each attribute.
+// A slider and a hold switch for each attribute, in groups that fold.
 
-let rows = new Map();
+const SEARCHED = 8; // from so many sliders on there is a field to find one
+
+const rows = new Map();
+const groups = [];
 let largest = 5;
 
 export function build(overview, onMove, onChoose) {
   largest = overview.largest;
-  const place = document.getElementById("sliders");
-  place.replaceChildren();
-  document.getElementById("hold-title").hidden = !overview.attributes.some((attribute) => attribute.holdable);
-  rows = new Map();
-  for (const [index, attribute] of overview.attributes.entries()) {
-    const row = makeRow(index, attribute, overview);
+  const attributes = overview.groups.flatMap((group) => group.attributes);
+  document.getElementById("hold-title").hidden = !attributes.some((attribute) => attribute.holdable);
+  document.getElementById("sliders").replaceChildren(
+    ...overview.groups.map((group, index) => {
+      const made = makeGroup(group, overview, index === 0);
+      groups.push(made);
+      return made.box;
+    }),
+  );
+  for (const row of rows.values()) listen(row, onMove, onChoose);
+  const field = document.getElementById("find");
+  field.hidden = attributes.length < SEARCHED;
+  field.addEventListener("input", () => find(field.value.trim().toLowerCase()));
+}
+
+function makeGroup(group, overview, open) {
+  const box = make("details", { className: "group", open });
+  const count = make("span", { className: "count" });
+  const title = make("summary", { textContent: group.title });
+  title.append(count);
+  box.append(title);
+  const members = group.attributes.map((attribute) => {
+    const row = makeRow(rows.size, attribute, overview);
     rows.set(attribute.name, row);
-    place.append(row.box);
-    listen(row, onMove, onChoose);
-  }
+    box.append(row.box);
+    return row;
+  });
+  return { box, count, members, open };
 }
 
 function makeRow(index, attribute, overview) {
-  const box = make("div", { className: "slider" });
   const id = `slider-${index}`;
-  const label = make("label", { htmlFor: id, textContent: attribute.label });
+  const hint = attribute.plus ? `to the right: ${attribute.plus}` : "";
+  const box = make("div", { className: "slider" });
+  const label = make("label", { htmlFor: id, textContent: attribute.label, title: hint });
   const value = make("output", { htmlFor: id });
   const range = make("input", {
     type: "range", id, min: -overview.largest, max: overview.largest, step: overview.step, value: 0,
   });
   range.dataset.attribute = attribute.name;
+  if (hint) range.setAttribute("aria-description", hint);
   const hold = make("input", { type: "checkbox", id: `hold-${index}` });
   hold.setAttribute("role", "switch");
   const switchLabel = make("label", { className: "hold", htmlFor: hold.id, title: `Keep ${attribute.label} as it is` });
@@ -33,11 +56,22 @@ function makeRow(index, attribute, overview) {
   hold.setAttribute("aria-label", `Hold ${attribute.label}: keep it as it is`);
   hold.hidden = !attribute.holdable;
   box.append(label, range, value, switchLabel);
-  return { box, range, value, hold };
+  return { box, range, value, hold, label: attribute.label.toLowerCase() };
 }
 
 function make(tag, properties) {
   return Object.assign(document.createElement(tag), properties);
+}
+
+// While something is looked for, only what matches is shown, and groups stand as they stood before.
+function find(text) {
+  for (const group of groups) {
+    if (!group.searched) group.open = group.box.open;
+    group.searched = text !== "";
+    for (const row of group.members) row.box.hidden = !row.label.includes(text);
+    group.box.hidden = group.members.every((row) => row.box.hidden);
+    group.box.open = group.searched || group.open;
+  }
 }
 
 // A key makes a change each time it repeats: the last of them is chosen, after a pause, and one step of undo.
@@ -97,6 +131,14 @@ function paint(row) {
   row.box.classList.toggle("moved", value !== 0);
 }
 
+// How many of a group are not as they were, for who has folded it.
+function countMoved() {
+  for (const group of groups) {
+    const moved = group.members.filter((row) => row.hold.checked || Number(row.range.value)).length;
+    group.count.textContent = moved ? `${moved} set` : "";
+  }
+}
+
 // What the sliders and switches ask for.
 export function read() {
   const alphas = {};
@@ -117,6 +159,7 @@ export function write(state) {
     row.box.classList.toggle("held", row.hold.checked);
     paint(row);
   }
+  countMoved();
 }
 
 export function enable(on) {

@@ -62,6 +62,7 @@ const words = {
 };
 
 function describe(text, step) {
+  if (step.what === "waiting") return `${text}: it waits for its turn`;
   return step.total ? `${text}: ${step.what} ${step.done} of ${step.total}` : `${text} …`;
 }
 
