@@ -1,11 +1,12 @@
-# make demo   from nothing to edited pictures in demo/
-# make test   lint and tests, in the same environment
+# make demo        from nothing to edited pictures in demo/
+# make test        lint and tests, in the same environment
+# make notebooks   run the notebooks in full, and store what they show in them
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint notebooks format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/facelatent demo --out demo
@@ -17,6 +18,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notebooks: $(VENV)/.installed
+	$(BIN)/python notebooks/execute.py
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
