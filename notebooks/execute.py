@@ -53,6 +53,7 @@ def code_digest(notebook: nbformat.NotebookNode) -> str:
 
 
 def main(paths: list[str]) -> None:
+    """Run and store each."""
     for path in map(Path, paths or sorted(Path(__file__).parent.glob("*.ipynb"))):
         notebook = nbformat.read(path, as_version=4)
         began = time.monotonic()
