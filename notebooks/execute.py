@@ -18,9 +18,10 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 #: Longest that a cell may take, in seconds.
-CELL_SECONDS = 900
+CELL_SECONDS = 1800
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -29,8 +30,11 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> None:
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
+    private = Config()
+    private.KernelManager.transport = "ipc"  # by TCP, other users of this machine could listen
     NotebookClient(
         notebook,
+        config=private,
         timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
