@@ -1,12 +1,13 @@
-# make demo   from nothing to edited pictures in demo/
-# make test   lint and tests, in the same environment
-# make docs   docs/api.md from the docstrings
+# make demo        from nothing to edited pictures in demo/
+# make test        lint and tests, in the same environment
+# make notebooks   run the notebooks in full, and store what they show in them
+# make docs        docs/api.md from the docstrings
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo test lint notebooks format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/facelatent demo --out demo
@@ -18,6 +19,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notebooks: $(VENV)/.installed
+	$(BIN)/python notebooks/execute.py
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

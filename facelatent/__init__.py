@@ -23,6 +23,7 @@ __all__ = [
     "load_boundary",
     "load_encoder",
     "load_generator",
+    "show",
 ]
 
 # Names are imported on first use: the command line must answer --version without loading torch.
@@ -41,6 +42,7 @@ _HOMES = {
     "load_boundary": "facelatent.boundaries",
     "load_encoder": "facelatent.inversion",
     "load_generator": "facelatent.stylegan_ops",
+    "show": "facelatent.notebook",
 }
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from facelatent.faces import Face
     from facelatent.inversion import align_face, find_faces, invert, load_encoder
     from facelatent.latent import Latent
+    from facelatent.notebook import show
     from facelatent.stylegan_ops import Generator, load_generator
 
 

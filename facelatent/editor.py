@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from facelatent.boundaries import load_boundary
+from facelatent.boundaries import Boundary, load_boundary
 from facelatent.clips import animation_frames
 from facelatent.domain_adapt import Style
 from facelatent.editing import (
@@ -25,15 +25,16 @@ from facelatent.errors import FacelatentError
 from facelatent.images import save_image, to_rgb
 from facelatent.inversion import Recipe
 from facelatent.latent import Latent
+from facelatent.notebook import show
 from facelatent.photo_latents import is_latent, latent_of, photo_of
 from facelatent.photos import open_photo, save_photo
-from facelatent.render import save_animation
+from facelatent.render import save_animation, strip
 from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, load_generator
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Editor:
     """A face, its edits, and the pictures of it. No method changes it: each returns another one, so that they chain.
 
@@ -43,6 +44,10 @@ class Editor:
     PosixPath('younger.png')
     >>> me.edit("smile", 2).picture(32).size
     (32, 32)
+    >>> me.edit("smile", 2)
+    <Editor of me.jpg: smile +2>
+
+    A notebook shows it as a picture.
 
     Attributes:
         generator: what draws the face, without styles.
@@ -116,11 +121,13 @@ class Editor:
         drawing = generator if isinstance(generator, Generator) else load_generator(generator, device)
         return cls(drawing, Latent.sample(drawing, seed, psi))
 
-    def edit(self, attribute: str | Path, alpha: float = 1.0, layers: tuple[int, int] | None = None) -> Editor:
+    def edit(
+        self, attribute: str | Path | Boundary, alpha: float = 1.0, layers: tuple[int, int] | None = None
+    ) -> Editor:
         """Change an attribute by a strength.
 
         Args:
-            attribute: a name (see ``facelatent attributes``), or a boundary's file.
+            attribute: a name (see ``facelatent attributes``), a boundary's file, or a boundary.
             alpha: strength; 1 is about 0.8 of the standard deviations that faces differ by.
             layers: first and last resolution to change; None for the attribute's own.
 
@@ -129,7 +136,7 @@ class Editor:
         """
         return replace(self, chosen=(*self.chosen, self._attribute(attribute, alpha, layers)))
 
-    def to(self, attribute: str | Path, score: float) -> Editor:
+    def to(self, attribute: str | Path | Boundary, score: float) -> Editor:
         """Change an attribute until its score is this: ``to("age", 40)``. What cannot be reached: :attr:`missed`.
 
         Raises:
@@ -137,7 +144,7 @@ class Editor:
         """
         return replace(self, goals=(*self.goals, (self._attribute(attribute, 0.0), score)))
 
-    def hold(self, *attributes: str | Path) -> Editor:
+    def hold(self, *attributes: str | Path | Boundary) -> Editor:
         """Keep the scores of attributes as they are unedited, by counter-edits; errors as :meth:`to`."""
         held = tuple((self._attribute(name, 0.0), None) for name in attributes)
         return replace(self, goals=(*self.goals, *held))
@@ -175,6 +182,23 @@ class Editor:
     def missed(self) -> list[str]:
         """A line for each score that cannot be reached."""
         return self._settled[1]
+
+    def strip(
+        self, attribute: str | Path | Boundary, alphas: Sequence[float] = (-2.0, -1.0, 0.0, 1.0, 2.0), size: int = 224
+    ) -> Image.Image:
+        """The face at several strengths of one attribute, on top of the edits: side by side, labelled.
+
+        >>> Editor.sample(3).strip("smile", (-2, 0, 2), 64).size
+        (200, 80)
+
+        Args:
+            attribute: its name, its boundary's file, or a boundary.
+            alphas: strengths.
+            size: side of each picture in pixels.
+        """
+        edits = [self._attribute(attribute, alpha) for alpha in alphas]
+        pictures = [draw_edits(self.latent, self._drawing, [*self.edits, one], size, self.within) for one in edits]
+        return strip(pictures, [f"{one.boundary.attribute} {one.alpha:+g}" for one in edits], size)
 
     def picture(self, size: int | None = None) -> Image.Image:
         """The face, ``size`` px square (the generator's own resolution if None)."""
@@ -220,7 +244,7 @@ class Editor:
     def animate(
         self,
         path: str | Path,
-        attribute: str | Path,
+        attribute: str | Path | Boundary,
         start: float = -3.0,
         end: float = 3.0,
         *,
@@ -239,7 +263,7 @@ class Editor:
 
         Args:
             path: .gif, .webp or .mp4.
-            attribute: its name or boundary's file.
+            attribute: its name, its boundary's file, or a boundary.
             start: strength at the start.
             end: strength at the end, or at the turning point.
             frames: how many.
@@ -276,8 +300,27 @@ class Editor:
         self.latent.save(path)
         return Path(path)
 
-    def _attribute(self, name: str | Path, alpha: float = 1.0, layers: tuple[int, int] | None = None) -> AttributeEdit:
-        return AttributeEdit(load_boundary(name, self.generator), alpha, layers)
+    def _attribute(
+        self, given: str | Path | Boundary, alpha: float = 1.0, layers: tuple[int, int] | None = None
+    ) -> AttributeEdit:
+        if not isinstance(given, Boundary):
+            return AttributeEdit(load_boundary(given, self.generator), alpha, layers)
+        given.check(self.generator)
+        return AttributeEdit(given.fitted_to(self.generator), alpha, layers)
+
+    def __repr__(self) -> str:
+        sampled = self.latent.method.get("method") == "sample"
+        latent = f"seed {self.latent.method['seed']}" if sampled else "a latent"
+        changes = [f"{one.boundary.attribute} {one.alpha:+g}" for one in self.chosen]
+        for one, score in self.goals:
+            changes.append(f"{one.boundary.attribute} {'held' if score is None else f'to {score:g}'}")
+        changes += [f"{style.name} {strength:g}" for style, strength in self.styles]
+        if self.within is not None:
+            changes.append(f"{self.within} only")
+        return f"<Editor of {self.photo.name if self.photo else latent}: {', '.join(changes) or 'unedited'}>"
+
+    def _repr_jpeg_(self) -> bytes:
+        return show(self)._repr_jpeg_()
 
     @cached_property
     def _drawing(self) -> Generator:

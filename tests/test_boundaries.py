@@ -630,6 +630,13 @@ def test_processes_share_the_shards(tmp_path: Path, tiny_generator: MobileStyleG
     assert np.array_equal(read_scores(tmp_path / "two", 50).ws, whole)
 
 
+def test_shards_of_another_size(tmp_path: Path, tiny_generator: MobileStyleGAN) -> None:
+    made = sample_scores(tiny_generator, 12, tmp_path, scorers=(Contrast(),), shard=8)
+    assert (len(made.ws), len(read_scores(tmp_path).ws)) == (12, 16)
+    with pytest.raises(InvalidFile, match="made with other settings"):
+        sample_scores(tiny_generator, 12, tmp_path, scorers=(Contrast(),), shard=4)
+
+
 def test_share_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import io
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,10 +17,10 @@ from PIL import Image
 from test_style import a_style
 
 import facelatent
-from facelatent import Editor, editing, editor
+from facelatent import Editor, editing, editor, notebook, show
 from facelatent.boundaries import Boundary, loading
 from facelatent.cli import main
-from facelatent.errors import FacelatentError, UnknownAttribute
+from facelatent.errors import FacelatentError, IncompatibleLatent, UnknownAttribute
 from facelatent.files import sha256_of
 from facelatent.latent import Latent
 from facelatent.stylegan_ops import MobileStyleGAN
@@ -54,10 +57,11 @@ def home(tmp_path: Path, tiny_generator: MobileStyleGAN, monkeypatch: pytest.Mon
     return folder
 
 
-def test_docstrings(home: Path) -> None:
+@pytest.mark.parametrize(("module", "least"), [(editor, 6), (notebook, 1)])
+def test_docstrings(home: Path, module: ModuleType, least: int) -> None:
     runner = doctest.DocTestRunner()
-    tests = [test for test in doctest.DocTestFinder().find(editor, "editor") if test.examples]
-    assert len(tests) >= 6
+    tests = [test for test in doctest.DocTestFinder().find(module, module.__name__) if test.examples]
+    assert len(tests) >= least
     for test in tests:
         runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
@@ -120,6 +124,44 @@ def test_pasting_leaves_the_rest_of_the_photo(home: Path) -> None:
     assert (np.asarray(Image.open("out.png")) == pasted).all()
     from_latent = Editor.open("me.latent.safetensors", photo="me.jpg").edit("smile", 4)
     assert (np.asarray(from_latent.paste()) == pasted).all()
+
+
+def test_a_boundary_need_not_be_a_file(home: Path, grin: Path) -> None:
+    me = Editor.open("me.jpg")
+    loaded = Boundary.load(grin)
+    assert me.edit(loaded, 2).picture() == me.edit(grin, 2).picture() != me.picture()
+    with pytest.raises(IncompatibleLatent):
+        me.edit(replace(loaded, fingerprint="other", w_space=""), 2)
+
+
+def test_a_strip_is_of_the_edits_and_one_more(home: Path) -> None:
+    me = Editor.open("me.jpg").edit("age", -1)
+    made = me.strip("smile", (-2, 0, 2), 64)
+    assert made.size == (3 * 64 + 2 * 4, 64 + 16)
+    shown = [made.crop((left, 0, left + 64, 64)) for left in (0, 68, 136)]
+    assert shown == [me.edit("smile", alpha).picture(64) for alpha in (-2, 0, 2)]
+
+
+def test_its_name_says_what_is_to_become_of_it(home: Path) -> None:
+    made = Editor.open("me.jpg").edit("smile", 2).to("age", 40).hold("gender").region("eyes").style("mona.safetensors")
+    assert repr(made).startswith("<Editor of me.jpg: smile +2, age to 40, gender held, ")
+    assert repr(made).endswith(" 1, eyes only>")
+    assert repr(Editor.sample(3)) == "<Editor of seed 3: unedited>"
+
+
+def test_notebooks_show_small_jpegs(home: Path) -> None:
+    me = Editor.open("me.jpg")
+    alone = Image.open(io.BytesIO(me._repr_jpeg_()))
+    assert (alone.format, alone.size) == ("JPEG", (512, 512))
+    wide = Image.new("RGBA", (1000, 500), "red")
+    assert show(wide).image.size == (512, 256)
+    both = show(wide, me, labels=["one", "two"], size=100).image
+    assert both.size == (204, 116)
+    assert [both.getpixel((50, y)) for y in (10, 50)] == [(255, 255, 255), (255, 0, 0)]  # wide ones are not squeezed
+    with pytest.raises(FacelatentError, match="1 pictures, 2 labels"):
+        show(me, labels=["one", "two"])
+    with pytest.raises(FacelatentError, match="nothing to show"):
+        show()
 
 
 def test_refusals(home: Path) -> None:

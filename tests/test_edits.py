@@ -407,6 +407,14 @@ def test_evaluation(tmp_path: Path, tiny_generator: MobileStyleGAN, bright: Boun
     table = matrix_table(results)
     assert "*+0.10" in table
     assert len(table.splitlines()) == 4
+    assert matrix_table(results, ["red"]).splitlines()[0].split() == [
+        "strength",
+        "red",
+        "identity",
+        "AD",
+        "success",
+        "rises",
+    ]
     assert heat_map(results).width > 200
     assert json.dumps(record({"a": [float("nan"), 1.0]})) == '{"a": [null, 1.0]}'
     with pytest.raises(ValueError, match="not measured: mood"):

@@ -5,6 +5,7 @@ from facelatent.boundaries.codes import ScoredCodes
 from facelatent.boundaries.edits import draw_edited, edit, edit_layers, held, project, style_shift, walk
 from facelatent.boundaries.fitting import fit_boundary
 from facelatent.boundaries.loading import load_boundary, shipped_boundaries
+from facelatent.boundaries.measures import measure_faces
 from facelatent.boundaries.published import is_published, load_published, published_names
 from facelatent.boundaries.regions import limited, region_mask
 from facelatent.boundaries.sampling import make_shards, read_scores, sample_scores
@@ -19,6 +20,7 @@ from facelatent.boundaries.scorers import (
     score_faces,
 )
 from facelatent.boundaries.targets import Goal, Reached, reach
+from facelatent.boundaries.training import TrainSettings, train_boundary
 
 __all__ = [
     "SCORERS",
@@ -28,6 +30,7 @@ __all__ = [
     "Reached",
     "ScoredCodes",
     "Scorer",
+    "TrainSettings",
     "catalogue",
     "draw_edited",
     "edit",
@@ -42,6 +45,7 @@ __all__ = [
     "load_published",
     "locate_faces",
     "make_shards",
+    "measure_faces",
     "project",
     "published_names",
     "reach",
@@ -51,5 +55,6 @@ __all__ = [
     "score_faces",
     "shipped_boundaries",
     "style_shift",
+    "train_boundary",
     "walk",
 ]

@@ -33,9 +33,10 @@ def sample_scores(
     scorers: Sequence[Scorer] = SCORERS,
     batch: int = 4,
     progress: bool = False,
+    shard: int | None = None,
 ) -> ScoredCodes:
     """Draw ``count`` random faces and score them; resumable. See :func:`make_shards` for the arguments and errors."""
-    make_shards(generator, count, folder, seed, psi, scorers, batch, progress)
+    make_shards(generator, count, folder, seed, psi, scorers, batch, progress, shard=shard)
     wanted = {attribute for scorer in scorers for attribute in scorer.attributes}
     codes = read_scores(folder, count)
     return ScoredCodes(codes.ws, {name: values for name, values in codes.scores.items() if name in wanted})
@@ -52,6 +53,7 @@ def make_shards(
     progress: bool = False,
     share: Share = ALONE,
     mixed: bool = False,
+    shard: int | None = None,
 ) -> int:
     """Draw random faces, score them, and keep codes and scores in ``folder`` as npz, :data:`SHARD` to a file.
 
@@ -71,6 +73,7 @@ def make_shards(
         share: which of the shards are this process's.
         mixed: draw faces whose :data:`~facelatent.boundaries.codes.GROUPS` of layers have codes of their own. They tell
             on which layers an attribute lives, see :func:`~facelatent.boundaries.mixed.fit_mixed`.
+        shard: faces to a file, :data:`SHARD` if None; a folder that was begun with another number cannot go on.
 
     Returns:
         How many faces were scored now.
@@ -78,29 +81,30 @@ def make_shards(
     Raises:
         InvalidFile: a shard in the folder is damaged, or belongs to another generator, seed or psi.
     """
-    signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE} shard={SHARD}" + mixed * " mixed"
-    mine = range(share.rank, -(-count // SHARD), share.world)
+    size = shard or SHARD
+    signature = f"{generator.fingerprint} seed={seed} psi={psi} side={SCORING_SIDE} shard={size}" + mixed * " mixed"
+    mine = range(share.rank, -(-count // size), share.world)
     made = 0
-    with tqdm(total=len(mine) * SHARD, desc="scoring faces", unit="face", disable=not progress) as bar:
+    with tqdm(total=len(mine) * size, desc="scoring faces", unit="face", disable=not progress) as bar:
         for index in mine:
             path = shard_path(folder, index)
-            shard = read_shard(path) if path.exists() else {}
-            if shard and signature_of(shard) != signature:
+            stored = read_shard(path) if path.exists() else {}
+            if stored and signature_of(stored) != signature:
                 raise InvalidFile(f"{path} was made with other settings than {signature}; use another folder")
-            lacking = [scorer for scorer in scorers if not _complete(shard, scorer)]
+            lacking = [scorer for scorer in scorers if not _complete(stored, scorer)]
             if not lacking:
-                bar.update(SHARD)
+                bar.update(size)
                 continue
-            ws = torch.from_numpy(shard["w"]) if shard else _codes(generator, (seed << 20) + index, psi, mixed)
+            ws = torch.from_numpy(stored["w"]) if stored else _codes(generator, (seed << 20) + index, psi, mixed, size)
             parts = []
             for scores in _scores(generator, ws, lacking, batch):
                 parts.append(scores)
                 bar.update(len(next(iter(scores.values()))))
             fresh = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            versions = _versions(shard) | {name: _identity(one) for one in lacking for name in one.attributes}
-            kept = {name: values for name, values in shard.items() if name not in FACTS}
+            versions = _versions(stored) | {name: _identity(one) for one in lacking for name in one.attributes}
+            kept = {name: values for name, values in stored.items() if name not in FACTS}
             _write(path, signature, versions, {"w": ws.numpy(), **kept, **fresh})
-            made += SHARD
+            made += size
     return made
 
 
@@ -110,19 +114,19 @@ def read_scores(folder: Path, count: int | None = None) -> ScoredCodes:
     Raises:
         InvalidFile: there are fewer, a shard is damaged, or shards belong to different runs.
     """
-    needed = -(-count // SHARD) if count else 0
-    paths: list[Path] = []
-    while (path := shard_path(folder, len(paths))).exists() and (not count or len(paths) < needed):
-        paths.append(path)
-    if not paths or len(paths) < needed:
+    shards: list[dict[str, np.ndarray]] = []
+    held = 0
+    while (path := shard_path(folder, len(shards))).exists() and (not count or held < count):
+        shards.append(read_shard(path))
+        held += len(shards[-1]["w"])
+        if signature_of(shards[-1]) != signature_of(shards[0]):
+            first = shard_path(folder, 0)
+            raise InvalidFile(f"{path} and {first} belong to different runs; keep them in different folders")
+    if not shards or held < (count or 0):
         raise InvalidFile(
-            f"{folder} holds {len(paths) * SHARD} scored codes without a gap, {count or 'at least one'} wanted; "
+            f"{folder} holds {held} scored codes without a gap, {count or 'at least one'} wanted; "
             "run 'facelatent attributes sample' to make the rest"
         )
-    shards = [read_shard(path) for path in paths]
-    for path, shard in zip(paths, shards, strict=True):
-        if signature_of(shard) != signature_of(shards[0]):
-            raise InvalidFile(f"{path} and {paths[0]} belong to different runs; keep them in different folders")
     common = [name for name in shards[0] if name not in FACTS and all(name in shard for shard in shards)]
     rows = slice(count)
     ws = np.concatenate([shard["w"] for shard in shards])[rows]
@@ -144,13 +148,13 @@ def expanded(generator: Generator, ws: torch.Tensor) -> torch.Tensor:
     return whole
 
 
-def _codes(generator: Generator, seed: int, psi: float, mixed: bool) -> torch.Tensor:
-    """Codes [SHARD, 512] or, mixed, [SHARD, 5, 512] of one torch seed, on the CPU."""
-    count = SHARD * (len(GROUPS) if mixed else 1)
+def _codes(generator: Generator, seed: int, psi: float, mixed: bool, size: int) -> torch.Tensor:
+    """Codes [size, 512] or, mixed, [size, 5, 512] of one torch seed, on the CPU."""
+    count = size * (len(GROUPS) if mixed else 1)
     z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(seed)).to(generator.device)
     with torch.no_grad():
         ws = generator.truncate(generator.mapping(z), psi).cpu()
-    return ws.reshape(SHARD, len(GROUPS), -1) if mixed else ws
+    return ws.reshape(size, len(GROUPS), -1) if mixed else ws
 
 
 @torch.no_grad()

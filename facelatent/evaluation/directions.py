@@ -24,7 +24,7 @@ from facelatent.boundaries import (
     shipped_boundaries,
     style_shift,
 )
-from facelatent.boundaries.measures import IDENTITY, PICTURE, Measure, Measures
+from facelatent.boundaries.measures import IDENTITY, PICTURE, Measure, Measures, measure_faces
 from facelatent.boundaries.published import SUFFIXES
 from facelatent.editing import edit_strip
 from facelatent.errors import InvalidFile
@@ -135,7 +135,7 @@ def published_directions(path: Path, generator: Generator, wanted: Sequence[str]
 def evaluate_directions(
     generator: Generator,
     directions: Sequence[Direction],
-    measure: Measure,
+    measure: Measure = measure_faces,
     faces: int = 40,
     psi: float = 0.7,
     first_seed: int = FIRST_SEED,
@@ -147,8 +147,8 @@ def evaluate_directions(
     Args:
         generator: draws the faces.
         directions: what to try.
-        measure: scores, ``identity`` [n, k] and ``picture`` [n, k] of pictures, such as
-            :func:`~facelatent.boundaries.measures.measure_faces`; by other scorers than the boundaries were fitted to
+        measure: scores, ``identity`` [n, k] and ``picture`` [n, k] of pictures, as
+            :func:`~facelatent.boundaries.measure_faces` gives; by other scorers than the boundaries were fitted to
             where there are some.
         faces: how many.
         psi: their truncation.
@@ -285,9 +285,12 @@ def push(
     return strength, change, after
 
 
-def matrix_table(results: Sequence[DirectionResult]) -> str:
-    """Directions as aligned text: drift at the matched change, its own score's mean change marked with a star."""
-    columns = [*results[0].per_sd, IDENTITY]
+def matrix_table(results: Sequence[DirectionResult], scores: Sequence[str] | None = None) -> str:
+    """Directions as aligned text: drift at the matched change, its own score's mean change marked with a star.
+
+    ``scores`` says which have a column, all if None; identity has one in any case.
+    """
+    columns = [*(scores or results[0].per_sd), IDENTITY]
     width = max(len(one.label) for one in results) + 2
     lines = [
         f"{'':<{width}}" + "".join(f"{name[:10]:>11}" for name in ("strength", *columns, "AD", "success", "rises"))
