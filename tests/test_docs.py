@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,6 +62,7 @@ def prose(text: str) -> str:
     return re.sub(r"^```.*?^```$|^    .*?$|`[^`\n]+`", "", text, flags=re.M | re.S)
 
 
+@cache
 def anchors(text: str) -> set[str]:
     """What a page's headings are linked to by."""
     seen: Counter[str] = Counter()
