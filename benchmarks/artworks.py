@@ -1,10 +1,9 @@
 """Artworks of known origin, drawn from people that the default generator made up.
 
-    python benchmarks/artworks.py art/        # art/woodblock.png, pastel, charcoal and poster
+    python benchmarks/artworks.py art/        # art/woodblock.png, pastel and charcoal
 
 Classical image processing, so that anybody may use and show them: a print of flat inks with dark key lines, dabs of
-pastel laid along the forms on blue paper, charcoal and white chalk on brown paper, and a poster of hot and cold inks.
-None is a picture of anybody. `facelatent adapt` is tried on them where a museum's painting would need its permission.
+pastel laid along the forms on blue paper, charcoal and white chalk on brown paper. None is a picture of anybody. `facelatent adapt` is tried on them where a museum's painting would need its permission.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, load_generator
 SIDE = 512
 #: Who sits: seeds at psi 0.7.
 PRINT_SITTER, PASTEL_SITTER = 3008, 3024
-CHARCOAL_SITTER, POSTER_SITTER = 3017, 3025
+CHARCOAL_SITTER = 3017
 #: Inks of the print, from dark to light: indigo, brick, teal, ochre, skin, paper.
 INKS = ((38, 44, 84), (150, 60, 48), (74, 128, 132), (206, 150, 82), (236, 196, 152), (246, 232, 204))
 KEY, PAPER = (24, 26, 44), (74, 96, 138)
@@ -113,25 +112,12 @@ def charcoal(image: Image.Image, seed: int = 0) -> Image.Image:
     return _finished(drawn * (1 - light) + np.asarray((246, 240, 226), np.float32) * light)
 
 
-def poster(image: Image.Image) -> Image.Image:
-    """Night blue, coral and cream, by tone alone."""
-    tone = _stretched(image.filter(ImageFilter.MedianFilter(7)).filter(ImageFilter.GaussianBlur(2)))
-    inks = ((16, 22, 66), (74, 34, 110), (226, 78, 92), (255, 158, 112), (255, 240, 206))
-    return _finished(_between_inks(np.clip(0.5 + 1.15 * (tone - 0.5), 0, 1), inks))
-
-
 def _stretched(image: Image.Image) -> np.ndarray:
     """Lightness [h, w] from 0 to 1, the darkest and the lightest hundredth cut."""
     grey = np.asarray(image.convert("L"), np.float32)
     low, high = np.percentile(grey, (1, 99))
     stretched: np.ndarray = np.clip((grey - low) / max(high - low, 1), 0, 1)
     return stretched
-
-
-def _between_inks(tone: np.ndarray, inks: tuple[tuple[int, int, int], ...]) -> np.ndarray:
-    """Colours [h, w, 3] of tones [h, w] from 0 to 1, from the first ink to the last."""
-    places, table = np.linspace(0, 1, len(inks)), np.asarray(inks, np.float32)
-    return np.stack([np.interp(tone, places, table[:, channel]) for channel in range(3)], 2).astype(np.float32)
 
 
 def _mottling(side: int, sizes: tuple[int, ...], seed: int) -> np.ndarray:
@@ -161,7 +147,6 @@ def main() -> None:
         "woodblock": woodblock(sitter(generator, PRINT_SITTER)),
         "pastel": pastel(sitter(generator, PASTEL_SITTER)),
         "charcoal": charcoal(sitter(generator, CHARCOAL_SITTER)),
-        "poster": poster(sitter(generator, POSTER_SITTER)),
     }
     for name, picture in made.items():
         save_image(picture, options.folder / f"{name}.png")
