@@ -3,7 +3,8 @@
     python benchmarks/artworks.py art/        # art/woodblock.png, pastel and charcoal
 
 Classical image processing, so that anybody may use and show them: a print of flat inks with dark key lines, dabs of
-pastel laid along the forms on blue paper, charcoal and white chalk on brown paper. None is a picture of anybody. `facelatent adapt` is tried on them where a museum's painting would need its permission.
+pastel laid along the forms on blue paper, charcoal and white chalk on brown paper. None is a
+picture of anybody. `facelatent adapt` is tried on them where a museum's painting would need its permission.
 """
 
 from __future__ import annotations
