@@ -21,8 +21,17 @@ from pathlib import Path
 
 from common import publish
 
-from facelatent.domain_adapt import CLIP, VGG, AdaptSettings, ClipSettings, VggWeights, adapt, prepare_reference
-from facelatent.domain_adapt.guidance import ClipGuidance
+from facelatent.domain_adapt import (
+    DIFA,
+    NADA,
+    VGG,
+    AdaptSettings,
+    DifaSettings,
+    VggWeights,
+    adapt,
+    prepare_reference,
+)
+from facelatent.domain_adapt.guidance import ClipGuidance, VggGuidance
 from facelatent.evaluation.adaptation import PEOPLE, AdaptationSettings, evaluate_adaptation, reference_picture
 from facelatent.images import open_image, save_image
 from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, load_generator
@@ -43,17 +52,19 @@ CLIP_TERMS = ("direction", "style", "consistency")
 
 
 def variants(settings: AdaptSettings, only: Sequence[str]) -> Iterator[tuple[str, AdaptSettings]]:
-    """The full set, and it without each term."""
+    """The full set, another seed of it, StyleGAN-NADA's direction alone, and the set without each term."""
     yield "all", settings
-    vgg = settings.guidance == "vgg"
+    yield "all, seed 1", replace(settings, seed=settings.seed + 1)
+    yield "direction alone", replace(NADA, steps=settings.steps, batch=settings.batch, seed=settings.seed)
+    vgg = settings.terms == "vgg"
     terms = [field.name for field in fields(VggWeights)] if vgg else list(CLIP_TERMS)
     for term in only or terms:
         changed = {term: 0.0}
         if vgg:
             yield f"no {term}", replace(settings, vgg=replace(settings.vgg, **changed))
         else:
-            clip: ClipSettings = replace(settings.clip, **changed)
-            yield f"no {term}", replace(settings, clip=clip)
+            difa: DifaSettings = replace(settings.difa, **changed)
+            yield f"no {term}", replace(settings, difa=difa)
 
 
 def measure(
@@ -65,7 +76,7 @@ def measure(
     people: int,
     sheets: Path | None,
 ) -> dict[str, object]:
-    style = adapt(generator, prepare_reference(open_image(art)), settings, clips or None, name=name)
+    style = adapt(generator, prepare_reference(open_image(art)), settings, clips or VggGuidance(), name=name)
     codes = {str(seed): generator.broadcast(generator.sample_w(seed, 0.8)).contiguous() for seed in PEOPLE[:people]}
     chosen = AdaptationSettings(strengths=(1.0,))
     found = evaluate_adaptation(generator, style, reference_picture(art)[0], codes, chosen)
@@ -95,7 +106,7 @@ def main() -> None:
         ClipGuidance(weights, model, device=generator.device)
         for weights, model in zip(options.clip, models, strict=False)
     ]
-    settings = replace(CLIP if clips else VGG, seed=options.seed)
+    settings = replace(DIFA if clips else VGG, seed=options.seed, patience=None)
     if options.steps:
         settings = replace(settings, steps=options.steps)
     only = [term for term in options.only.split(",") if term]
@@ -109,7 +120,7 @@ def main() -> None:
         "adaptation",
         rows,
         art=options.art.name,
-        guidance=settings.guidance,
+        guidance=settings.terms,
         people=options.people,
         steps=settings.steps,
     )

@@ -23,7 +23,7 @@ from PIL import Image
 
 from facelatent.boundaries import load_boundary
 from facelatent.clips import Scene, timeline_frames
-from facelatent.editor import AttributeEdit
+from facelatent.editing import AttributeEdit
 from facelatent.latent import Latent
 from facelatent.render import Key, Timeline, animation, save_animation
 from facelatent.stylegan_ops import DEFAULT_GENERATOR, load_generator

@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facelatent.boundaries import load_boundary, shipped_boundaries
-from facelatent.editor import AttributeEdit, draw, shift_of
+from facelatent.editing import AttributeEdit, draw, shift_of
 from facelatent.stylegan_ops import load_generator
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images" / "attributes"

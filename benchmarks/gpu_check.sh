@@ -2,7 +2,7 @@
 # Everything that needs a CUDA GPU, in stages of less than ten minutes each; results go to benchmarks/results/.
 #
 #   bash benchmarks/gpu_check.sh              all stages
-#   bash benchmarks/gpu_check.sh tests bench  some: packages, build, tests, sanitize, bench, train
+#   bash benchmarks/gpu_check.sh tests bench  some: packages, build, tests, sanitize, bench, train, adapt
 #
 # Needs torch with CUDA, nvcc and a C++ compiler. A stage that fails does not stop the next; the exit status tells.
 # On a machine without a package index, carry the wheels and the asset cache along. On a machine with one:
@@ -89,8 +89,23 @@ train() {
     return "$failed"
 }
 
+# How long adapting takes, and what the styles are worth, on artworks that are drawn here.
+adapt() {
+    local folder=${OUT:-.adapt-gpu} failed=0
+    mkdir -p "$folder"
+    "$PYTHON" benchmarks/artworks.py "$folder" || return
+    timeout 240 "$PYTHON" benchmarks/adaptation_speed.py "$folder/woodblock.png" --name adaptation_speed_gpu || failed=1
+    for art in woodblock pastel; do
+        timeout 80 "$PYTHON" -m facelatent adapt "$folder/$art.png" -o "$folder/$art.safetensors" --device cuda || failed=1
+        timeout 80 "$PYTHON" -m facelatent evaluate adaptation --style "$folder/$art.safetensors" --device cuda \
+            --reference "$folder/$art.png" --out "$folder/$art" || failed=1
+        cp "$folder/$art/adaptation.json" "$RESULTS/adaptation_${art}_gpu.json" || failed=1
+    done
+    return "$failed"
+}
+
 status=0
-for stage in ${@:-packages build tests sanitize bench train}; do
+for stage in ${@:-packages build tests sanitize bench train adapt}; do
     echo "== $stage"
     "$stage" || {
         echo "== $stage failed"

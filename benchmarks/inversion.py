@@ -28,7 +28,7 @@ from torch import Tensor
 
 from facelatent.assets import asset_path
 from facelatent.boundaries import SCORERS, load_boundary, score_faces
-from facelatent.editor import AttributeEdit, draw
+from facelatent.editing import AttributeEdit, draw
 from facelatent.images import open_image, save_image, to_tensor
 from facelatent.inversion import (
     METHODS,

@@ -29,7 +29,7 @@ __all__ = [
 # Names are imported on first use: the command line must answer --version without loading torch.
 _HOMES = {
     "Boundary": "facelatent.boundaries",
-    "Editor": "facelatent.editor_api",
+    "Editor": "facelatent.editor",
     "Face": "facelatent.faces",
     "FacelatentError": "facelatent.errors",
     "Generator": "facelatent.stylegan_ops",
@@ -48,7 +48,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from facelatent.boundaries import Boundary, edit, load_boundary
     from facelatent.domain_adapt import Style
-    from facelatent.editor_api import Editor
+    from facelatent.editor import Editor
     from facelatent.errors import FacelatentError
     from facelatent.faces import Face
     from facelatent.inversion import align_face, find_faces, invert, load_encoder

@@ -12,10 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from facelatent.domain_adapt import Style
-from facelatent.editor import AttributeEdit, apply_edits, draw, shift_of
+from facelatent.editing import AttributeEdit, apply_edits, draw, shift_of
 from facelatent.errors import FacelatentError
 from facelatent.latent import Latent
-from facelatent.render import Timeline
+from facelatent.render import Key, Timeline
 from facelatent.stylegan_ops import Generator
 
 #: How codes are walked between: around the mean face, or straight.
@@ -48,7 +48,9 @@ class Scene:
         numbered = [style_name(number) for number in range(1, len(self.styles) + 1)]
         known = {*self.edits, *([STYLE, *numbered] if self.styles else []), *([WALK] if len(self.latents) > 1 else [])}
         if unknown := [name for name in timeline.names if name not in known]:
-            raise FacelatentError(f"nothing in this clip is called {unknown[0]!r} (it has {', '.join(sorted(known))})")
+            raise FacelatentError(
+                f"nothing in this clip is called {unknown[0]!r} (it has {', '.join(sorted(known)) or 'no edits'})"
+            )
         if STYLE in timeline.names and set(numbered) & set(timeline.names):
             raise FacelatentError(f"a key changes all styles ({STYLE}) or single ones ({numbered[0]}), not both")
         if WALK in timeline.names:
@@ -152,3 +154,34 @@ def timeline_frames(
             look, drawing = now, scene.drawing(values)
         drawn[numbers] = scene.picture(values, drawing, size)
     return [drawn[numbers] for numbers in wanted]
+
+
+def animation_frames(
+    generator: Generator,
+    latent: Latent,
+    starts: Sequence[AttributeEdit],
+    ends: Sequence[AttributeEdit],
+    frames: int,
+    size: int = 512,
+    bounce: bool = True,
+    progress: bool = False,
+) -> list[Image.Image]:
+    """Frames of one face, from edited by ``starts`` to edited by ``ends``: those fade out while these fade in.
+
+    Args:
+        generator: draws, in its style if it has one.
+        latent: the face.
+        starts: edits of the first frame.
+        ends: edits of the last frame, or of the turning point.
+        frames: how many; there and back, an odd count loses one.
+        size: side in pixels.
+        bounce: run there and back, so that the loop closes; speed eases at both ends.
+        progress: show a progress bar.
+    """
+    fading = {f"start {number}": one for number, one in enumerate(starts)}
+    rising = {f"end {number}": one for number, one in enumerate(ends)}
+    first = {name: one.alpha for name, one in fading.items()} | dict.fromkeys(rising, 0.0)
+    last = dict.fromkeys(fading, 0.0) | {name: one.alpha for name, one in rising.items()}
+    timeline = Timeline((Key(0, first), Key(1, last)), "smooth" if bounce else "linear")
+    scene = Scene(generator, (latent,), fading | rising)
+    return timeline_frames(scene, timeline, timeline.places(frames, "back" if bounce else "once"), size, progress)

@@ -10,11 +10,13 @@ from typing import Any
 
 from facelatent.assets import asset_path
 from facelatent.boundaries import load_boundary, shipped_boundaries
-from facelatent.editor import AttributeEdit, animation_frames, draw, edit_strip, invert_photo, kept_latent
+from facelatent.clips import animation_frames
+from facelatent.editing import AttributeEdit, draw, edit_strip
 from facelatent.files import atomic_path
 from facelatent.images import open_image, save_image
 from facelatent.inversion import Recipe, aligned_crop
 from facelatent.latent import SUFFIX
+from facelatent.photo_latents import invert_photo, kept_latent
 from facelatent.render import save_animation
 from facelatent.stylegan_ops import Generator
 
@@ -59,7 +61,7 @@ def run_demo(
         written.append(f"strip-{attribute}.png")
         report(f"wrote {folder / written[-1]}")
     ends = [[AttributeEdit(boundaries[ANIMATED], alpha)] for alpha in (-SWING, SWING)]
-    frames = animation_frames(drawing, latent.ws, ends[0], ends[1], _GIF_FRAMES, progress=progress)
+    frames = animation_frames(generator, latent, ends[0], ends[1], _GIF_FRAMES, progress=progress)
     save_animation(frames, folder / f"{ANIMATED}.gif")
     written.append(f"{ANIMATED}.gif")
     result = {

@@ -1,457 +1,343 @@
-"""From a photo or latent to edited pictures: the steps that commands share."""
+"""Editor: a face and what is to become of it, for Python what ``facelatent edit`` is for a shell."""
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from tqdm import tqdm
 
-from facelatent.boundaries import (
-    SCORERS,
-    Boundary,
-    Goal,
-    draw_edited,
-    edit,
-    edit_layers,
-    limited,
-    reach,
-    region_mask,
-    score_faces,
-    style_shift,
+from facelatent.boundaries import Boundary, load_boundary
+from facelatent.clips import animation_frames
+from facelatent.domain_adapt import Style
+from facelatent.editing import (
+    AttributeEdit,
+    draw_edits,
+    note_of,
+    paste_edit,
+    paste_frames,
+    scaled_photo,
+    targeted,
 )
-from facelatent.errors import FacelatentError, InvalidFile, UnknownAttribute, UnwritableOutput
-from facelatent.files import sha256_of
-from facelatent.images import check_file, open_image, picture_suffixes, to_images
-from facelatent.inversion import (
-    PasteMask,
-    Recipe,
-    aligned_crop,
-    invert_with,
-    paste,
-    paste_mask,
-    photo_mask,
-    quad_crop,
-)
-from facelatent.latent import SUFFIX, Latent
-from facelatent.note import EDITED, GENERATED
-from facelatent.render import strip, there_and_back
-from facelatent.stylegan_ops import Generator, Styles
+from facelatent.errors import FacelatentError
+from facelatent.images import save_image, to_rgb
+from facelatent.inversion import Recipe
+from facelatent.latent import Latent
+from facelatent.notebook import show
+from facelatent.photo_latents import is_latent, latent_of, photo_of
+from facelatent.photos import open_photo, save_photo
+from facelatent.render import save_animation, strip
+from facelatent.stylegan_ops import DEFAULT_GENERATOR, Generator, load_generator
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class AttributeEdit:
-    """One attribute at one strength.
+@dataclass(frozen=True, repr=False)
+class Editor:
+    """A face, its edits, and the pictures of it. No method changes it: each returns another one, so that they chain.
+
+    >>> from facelatent import Editor
+    >>> me = Editor.open("me.jpg")
+    >>> me.edit("smile", 2).edit("age", -1).save("younger.png")
+    PosixPath('younger.png')
+    >>> me.edit("smile", 2).picture(32).size
+    (32, 32)
+    >>> me.edit("smile", 2)
+    <Editor of me.jpg: smile +2>
+
+    A notebook shows it as a picture.
 
     Attributes:
-        boundary: what to change.
-        alpha: strength in standard deviations.
-        resolutions: first and last resolution to change; None for the boundary's own default.
+        generator: what draws the face, without styles.
+        latent: the face.
+        photo: the photo's file; None if there is none, or it was not named.
+        chosen: attributes with their strengths.
+        goals: attributes whose strength is to be found, each with the score to reach, None for what it is unedited.
+        within: the region that edits are limited to; None for everywhere.
+        styles: styles with their strengths.
     """
 
-    boundary: Boundary
-    alpha: float
-    resolutions: tuple[int, int] | None = None
+    generator: Generator
+    latent: Latent
+    photo: Path | None = None
+    chosen: tuple[AttributeEdit, ...] = ()
+    goals: tuple[tuple[AttributeEdit, float | None], ...] = ()
+    within: str | None = None
+    styles: tuple[tuple[Style, float], ...] = ()
 
-    def apply(self, ws: Tensor, generator: Generator) -> Tensor:
-        """Edited W+ codes [n, num_ws, 512]; what the boundary changes in style space is for :func:`shift_of`."""
-        return edit(ws, self.boundary, self.alpha, self.layers(generator))
+    @classmethod
+    def open(
+        cls,
+        source: str | Path,
+        generator: Generator | str = DEFAULT_GENERATOR,
+        *,
+        photo: str | Path | None = None,
+        recipe: Recipe | None = None,
+        face: int | None = None,
+        aligned: bool = False,
+        keep: bool = True,
+        device: str | None = None,
+        progress: bool = False,
+    ) -> Editor:
+        """Open a photo or a latent. A photo is inverted, once: its latent is kept beside it, and found there again.
 
-    def layers(self, generator: Generator) -> list[int]:
-        """W+ layers to change.
+        Args:
+            source: photo, or latent file.
+            generator: what draws, or its name or file.
+            photo: a latent's photo, or a folder that has it, to paste into.
+            recipe: how to invert; None for the default, and for any latent that is there.
+            face: which face of the photo, 1 = the best-scored.
+            aligned: the photo is an FFHQ-aligned crop: do not look for a face.
+            keep: write the latent beside the photo.
+            device: of a generator that is loaded; None for a GPU if there is one.
+            progress: show progress bars.
 
         Raises:
-            FacelatentError: no layer of the generator acts at the resolutions asked for.
+            UnreadableImage: the photo cannot be opened.
+            NoFaceFound: it has no face.
+            InvalidFile, IncompatibleLatent: the latent is none, or belongs to another generator.
+            FacelatentError: ``photo`` is not the latent's.
         """
-        if self.resolutions is None:
-            return edit_layers(self.boundary, generator)
-        if not (layers := generator.layers_between(*self.resolutions)):
-            sides = ", ".join(str(side) for side in sorted(set(generator.layer_resolutions)))
-            raise FacelatentError(
-                "no layer of {} acts at resolutions {}-{}; it has {}".format(generator.name, *self.resolutions, sides)
-            )
-        return layers
+        path = Path(source)
+        drawing = generator if isinstance(generator, Generator) else load_generator(generator, device)
+        found = latent_of(path, drawing, recipe, face, aligned, keep, progress)
+        if found.unkept is not None:
+            _log.warning("the latent was not kept: %s", found.unkept)
+        if not is_latent(path):
+            return cls(drawing, found.latent, path)
+        return cls(drawing, found.latent, None if photo is None else photo_of(found.latent, path, Path(photo)))
 
+    @classmethod
+    def sample(
+        cls, seed: int, psi: float = 0.7, generator: Generator | str = DEFAULT_GENERATOR, device: str | None = None
+    ) -> Editor:
+        """A random face: a seed means the same one on every machine; ``psi`` is truncation, 0 the mean face, 1 none.
 
-def apply_edits(ws: Tensor, edits: Sequence[AttributeEdit], generator: Generator) -> Tensor:
-    """All edits, one after another (they add up, so their order does not matter)."""
-    for one in edits:
-        ws = one.apply(ws, generator)
-    return ws
+        >>> Editor.sample(3).edit("smile", 2).picture(64).size
+        (64, 64)
+        """
+        drawing = generator if isinstance(generator, Generator) else load_generator(generator, device)
+        return cls(drawing, Latent.sample(drawing, seed, psi))
 
+    def edit(
+        self, attribute: str | Path | Boundary, alpha: float = 1.0, layers: tuple[int, int] | None = None
+    ) -> Editor:
+        """Change an attribute by a strength.
 
-def shift_of(edits: Sequence[AttributeEdit]) -> Styles:
-    """What all edits add to style space."""
-    return style_shift((one.boundary, one.alpha) for one in edits)
+        Args:
+            attribute: a name (see ``facelatent attributes``), a boundary's file, or a boundary.
+            alpha: strength; 1 is about 0.8 of the standard deviations that faces differ by.
+            layers: first and last resolution to change; None for the attribute's own.
 
+        Raises:
+            UnknownAttribute, InvalidFile, IncompatibleLatent: see :func:`~facelatent.boundaries.load_boundary`.
+        """
+        return replace(self, chosen=(*self.chosen, self._attribute(attribute, alpha, layers)))
 
-def targeted(
-    edits: Sequence[AttributeEdit],
-    goals: Sequence[tuple[AttributeEdit, float | None]],
-    latent: Latent,
-    generator: Generator,
-) -> tuple[list[AttributeEdit], list[str]]:
-    """Edits of a face that bring scores to values, with the strengths that they need.
+    def to(self, attribute: str | Path | Boundary, score: float) -> Editor:
+        """Change an attribute until its score is this: ``to("age", 40)``. What cannot be reached: :attr:`missed`.
 
-    Args:
-        edits: made in any case.
-        goals: edits whose strength is to be found, each with the score to reach, None for what it is unedited.
-        latent: the face.
-        generator: whose the boundaries are.
+        Raises:
+            As :meth:`edit`; UnknownAttribute when it is drawn, if nothing measures the attribute.
+        """
+        return replace(self, goals=(*self.goals, (self._attribute(attribute, 0.0), score)))
 
-    Returns:
-        All edits, and a line for each score that cannot be reached.
+    def hold(self, *attributes: str | Path | Boundary) -> Editor:
+        """Keep the scores of attributes as they are unedited, by counter-edits; errors as :meth:`to`."""
+        held = tuple((self._attribute(name, 0.0), None) for name in attributes)
+        return replace(self, goals=(*self.goals, *held))
 
-    Raises:
-        UnknownAttribute: nothing measures a goal's score.
-        NoFaceFound: the unedited picture has no face to measure.
-    """
-    names = {one.boundary.score for one, _ in goals}
-    scorers = tuple(scorer for scorer in SCORERS if names & set(scorer.attributes))
-    if unknown := names - {name for scorer in scorers for name in scorer.attributes}:
-        raise UnknownAttribute(f"nothing measures {', '.join(sorted(unknown))}: --to and --hold need a scorer")
-    found = reach(
-        generator,
-        latent.ws,
-        [Goal(one.boundary, value, one.layers(generator)) for one, value in goals],
-        lambda images: score_faces(images, scorers),
-        latent.generator_for(generator),
-        [(one.boundary, one.alpha, one.layers(generator)) for one in edits],
-    )
-    made = [replace(one, alpha=alpha) for (one, _), alpha in zip(goals, found.alphas, strict=True)]
-    missed = [
-        f"{one.boundary.attribute}: {one.boundary.score} is {score:.3g}, not {wanted:.3g}, at strength {one.alpha:+.2f}"
-        for one, score, wanted, far in zip(made, found.scores, found.wanted, found.missed, strict=True)
-        if far
-    ]
-    return [*edits, *made], missed
+    def region(self, name_or_file: str | Path | None) -> Editor:
+        """Limit edits to a region: face, eyes, brows, nose, mouth, lower-face, background, or a mask's picture.
 
+        >>> me = Editor.open("me.jpg").edit("smile", 2)
+        >>> me.region("half.png").picture() == me.picture()
+        False
+        """
+        return replace(self, within=None if name_or_file is None else str(name_or_file))
 
-@torch.no_grad()
-def draw(generator: Generator, ws: Tensor, size: int | None = None, shift: Styles | None = None) -> list[Image.Image]:
-    """Pictures of W+ codes [n, num_ws, 512], ``size`` px square (the generator's own resolution if None).
+    def style(self, style: Style | str | Path, strength: float = 1.0) -> Editor:
+        """Draw in a style, or its file; several add up. ``strength``: 0 not at all, 0.6 to 0.8 the most natural.
 
-    ``shift`` is added to their styles; see :func:`shift_of`.
-    """
-    side = generator.resolution if size is None else size
-    # Draw at the smallest sufficient power-of-two fraction, then scale.
-    resolution = generator.resolution
-    while resolution // 2 >= side:
-        resolution //= 2
-    images = [
-        to_images(draw_edited(generator, code.to(generator.device), shift or {}, resolution))[0]
-        for code in torch.split(ws, 1)
-    ]
-    if side == resolution:
-        return images
-    return [image.resize((side, side), Image.Resampling.LANCZOS) for image in images]
+        Raises:
+            InvalidFile: no style's file.
+            IncompatibleLatent: it belongs to another generator.
+        """
+        loaded = style if isinstance(style, Style) else Style.load(style)
+        loaded.check(self.generator)
+        return replace(self, styles=(*self.styles, (loaded, strength)))
 
+    @property
+    def edits(self) -> list[AttributeEdit]:
+        """All edits, with the strengths that :meth:`to` and :meth:`hold` needed.
 
-def edit_strip(
-    generator: Generator, ws: Tensor, boundary: Boundary, alphas: Sequence[float], size: int = 256
-) -> Image.Image:
-    """One face at several strengths of one attribute, side by side, labelled."""
-    edits = [AttributeEdit(boundary, alpha) for alpha in alphas]
-    images = [draw(generator, one.apply(ws, generator), size, shift_of([one]))[0] for one in edits]
-    labels = [f"{boundary.attribute} {alpha:+g}" if alpha else "unedited" for alpha in alphas]
-    return strip(images, labels, size)
+        >>> [(one.boundary.attribute, one.alpha) for one in Editor.open("me.jpg").edit("smile", 2).edits]
+        [('smile', 2)]
+        """
+        return self._settled[0]
 
+    @property
+    def missed(self) -> list[str]:
+        """A line for each score that cannot be reached."""
+        return self._settled[1]
 
-def animation_frames(
-    generator: Generator,
-    ws: Tensor,
-    starts: Sequence[AttributeEdit],
-    ends: Sequence[AttributeEdit],
-    frames: int,
-    size: int = 512,
-    bounce: bool = True,
-    progress: bool = False,
-) -> list[Image.Image]:
-    """Frames of an edit that runs from ``starts`` to ``ends`` (the same attributes in the same order).
+    def strip(
+        self, attribute: str | Path | Boundary, alphas: Sequence[float] = (-2.0, -1.0, 0.0, 1.0, 2.0), size: int = 224
+    ) -> Image.Image:
+        """The face at several strengths of one attribute, on top of the edits: side by side, labelled.
 
-    Args:
-        generator: draws them.
-        ws: [1, num_ws, 512] the face.
-        starts: edits of the first frame.
-        ends: edits of the last frame, or of the turning point.
-        frames: how many; a there-and-back loop of an odd number loses one.
-        size: side in pixels.
-        bounce: run there and back, so that the loop closes; speed eases at both ends.
-        progress: show a progress bar.
-    """
-    order = there_and_back(frames) if bounce else list(range(frames))
-    count = max(order) + 1
-    places = np.linspace(0, 1, count) if count > 1 else np.zeros(1)
-    if bounce:
-        places = (1 - np.cos(np.pi * places)) / 2
-    first, last = apply_edits(ws, starts, generator), apply_edits(ws, ends, generator)
-    drawn = [
-        draw(generator, torch.lerp(first, last, float(place)), size, _shift_between(starts, ends, float(place)))[0]
-        for place in tqdm(places, desc="drawing", unit="frame", disable=not progress)
-    ]
-    return [drawn[index] for index in order]
+        >>> Editor.sample(3).strip("smile", (-2, 0, 2), 64).size
+        (200, 80)
 
+        Args:
+            attribute: its name, its boundary's file, or a boundary.
+            alphas: strengths.
+            size: side of each picture in pixels.
+        """
+        edits = [self._attribute(attribute, alpha) for alpha in alphas]
+        pictures = [draw_edits(self.latent, self._drawing, [*self.edits, one], size, self.within) for one in edits]
+        return strip(pictures, [f"{one.boundary.attribute} {one.alpha:+g}" for one in edits], size)
 
-def _shift_between(starts: Sequence[AttributeEdit], ends: Sequence[AttributeEdit], place: float) -> Styles:
-    """What an edit that runs from ``starts`` to ``ends`` adds to style space at a place between 0 and 1."""
-    parts = [replace(one, alpha=(1 - place) * one.alpha) for one in starts]
-    return shift_of([*parts, *(replace(one, alpha=place * one.alpha) for one in ends)])
+    def picture(self, size: int | None = None) -> Image.Image:
+        """The face, ``size`` px square (the generator's own resolution if None)."""
+        return draw_edits(self.latent, self._drawing, self.edits, size, self.within)
 
+    def paste(self) -> Image.Image:
+        """The whole photo, upright, with the edited face in it; pixels that the edit does not reach are the photo's.
 
-def latent_path(photo: Path) -> Path:
-    """Where the latent of a photo is kept: beside it."""
-    return photo.with_name(photo.stem + SUFFIX)
+        >>> Editor.open("me.jpg").edit("smile", 2).paste().size == Image.open("me.jpg").size
+        True
 
+        Raises:
+            FacelatentError: there is no photo.
+        """
+        photo = open_photo(self._photo()).image
+        return paste_edit(photo, self.latent, self._drawing, self.edits, self.within).image
 
-def is_latent(path: Path) -> bool:
-    """Whether a path names a latent file rather than a photo."""
-    return path.suffix.lower() == ".safetensors"
+    def save(self, path: str | Path, size: int | None = None, *, paste: bool = False, note: bool = True) -> Path:
+        """Write the picture, or with ``paste`` the whole photo with its EXIF data, colour profile and resolution.
 
+        Args:
+            path: PNG, JPEG, WebP ... by its ending.
+            size: side in pixels; not for ``paste``.
+            paste: put the face back into the photo.
+            note: say in the metadata that the picture is edited or generated.
 
-def photo_crop(photo: Path, size: int, face: int | None = None, aligned: bool = False) -> Image.Image:
-    """The aligned crop of a photo's face at ``size`` px, or the photo itself if it is one; errors as inversion."""
-    image = open_image(photo)
-    return image if aligned else aligned_crop(image, size, face, str(photo)).image
+        Raises:
+            UnwritableOutput: the path cannot be written, or no picture format has that ending.
+            FacelatentError: ``paste`` without a photo, or with a size, or into the photo itself.
+        """
+        target = Path(path)
+        said = note_of(self.latent) if note else None
+        if not paste:
+            save_image(self.picture(size), target, said)
+            return target
+        if size is not None:
+            raise FacelatentError("a pasted photo keeps its size: leave out size, or paste")
+        if target.exists() and target.samefile(self._photo()):
+            raise FacelatentError(f"{target} is the photo itself; choose another output path")
+        save_photo(self.paste(), target, open_photo(self._photo()), said)
+        return target
 
+    def animate(
+        self,
+        path: str | Path,
+        attribute: str | Path | Boundary,
+        start: float = -3.0,
+        end: float = 3.0,
+        *,
+        frames: int = 48,
+        fps: float = 24,
+        size: int = 512,
+        bounce: bool = True,
+        paste: bool = False,
+        note: bool = True,
+        progress: bool = False,
+    ) -> Path:
+        """Write a GIF, WebP or MP4 in which one attribute changes, on top of the edits.
 
-def invert_photo(
-    photo: Path,
-    generator: Generator,
-    recipe: Recipe | None = None,
-    face: int | None = None,
-    aligned: bool = False,
-    progress: bool = False,
-) -> Latent:
-    """Invert a photo file; arguments and errors as :func:`open_image` and :func:`facelatent.inversion.invert`."""
-    return invert_with(
-        recipe or Recipe(),
-        open_image(photo),
-        generator,
-        aligned=aligned,
-        face=face,
-        photo_sha256=sha256_of(photo),
-        source=str(photo),
-        progress=progress,
-    )
+        >>> Editor.open("me.jpg").animate("turn.gif", "smile", -2, 2, frames=4, size=32)
+        PosixPath('turn.gif')
 
+        Args:
+            path: .gif, .webp or .mp4.
+            attribute: its name, its boundary's file, or a boundary.
+            start: strength at the start.
+            end: strength at the end, or at the turning point.
+            frames: how many.
+            fps: frames a second.
+            size: side in pixels; with ``paste`` the photo's longer one at most.
+            bounce: run there and back.
+            paste: put the face back into the photo.
+            note: say in the metadata that it is edited.
+            progress: show a progress bar.
 
-def kept_latent(
-    path: Path,
-    photo: Path,
-    generator: Generator,
-    recipe: Recipe | None = None,
-    face: int | None = None,
-    aligned: bool = False,
-) -> Latent | None:
-    """The latent at ``path``, if inverting ``photo`` with these arguments would make it again; else None.
+        Raises:
+            FacelatentError: an unknown ending; a region, which animations do not have; ``paste`` without a photo.
+        """
+        if self.within is not None:
+            raise FacelatentError("an animation has no region: leave it out")
+        ends = [[*self.edits, self._attribute(attribute, alpha)] for alpha in (start, end)]
+        latent = self.latent
+        if paste:
+            photo, latent, size = scaled_photo(to_rgb(open_photo(self._photo()).image), latent, self.generator, size)
+        drawn = animation_frames(self._drawing, latent, ends[0], ends[1], frames, size, bounce, progress)
+        if paste:
+            drawn = paste_frames(photo, latent, self._drawing, drawn)
+        save_animation(drawn, path, fps, note=note_of(self.latent) if note else None)
+        return Path(path)
 
-    Without a ``recipe`` any will do: what a user inverted with care is not thrown away for the defaults.
+    def save_latent(self, path: str | Path) -> Path:
+        """Write the unedited face's latent, ``NAME.latent.safetensors``, of which :meth:`open` makes this face again.
 
-    Raises:
-        UnreadableImage: the photo's file is missing, empty or too large; it is not decoded.
-    """
-    check_file(photo)
-    generator = generator.source
-    try:
-        latent = Latent.load(path)
-    except InvalidFile:
-        return None
-    same_file = latent.photo_sha256 == sha256_of(photo) and latent.fingerprint == generator.fingerprint
-    same_crop = (latent.method.get("face") or 1, latent.method.get("aligned")) == (face or 1, aligned)
-    wanted = {} if recipe is None else recipe.described(generator)
-    # As JSON, in which numbers and lists are what the file gave back.
-    same_recipe = recipe is None or {key: latent.method.get(key) for key in wanted} == json.loads(json.dumps(wanted))
-    return latent if same_file and same_crop and same_recipe else None
+        >>> Editor.sample(3).save_latent("three.latent.safetensors")
+        PosixPath('three.latent.safetensors')
+        >>> Editor.open("three.latent.safetensors").picture() == Editor.sample(3).picture()
+        True
+        """
+        self.latent.save(path)
+        return Path(path)
 
+    def _attribute(
+        self, given: str | Path | Boundary, alpha: float = 1.0, layers: tuple[int, int] | None = None
+    ) -> AttributeEdit:
+        if not isinstance(given, Boundary):
+            return AttributeEdit(load_boundary(given, self.generator), alpha, layers)
+        given.check(self.generator)
+        return AttributeEdit(given.fitted_to(self.generator), alpha, layers)
 
-@dataclass(frozen=True)
-class Found:
-    """The latent of a source.
+    def __repr__(self) -> str:
+        sampled = self.latent.method.get("method") == "sample"
+        latent = f"seed {self.latent.method['seed']}" if sampled else "a latent"
+        changes = [f"{one.boundary.attribute} {one.alpha:+g}" for one in self.chosen]
+        for one, score in self.goals:
+            changes.append(f"{one.boundary.attribute} {'held' if score is None else f'to {score:g}'}")
+        changes += [f"{style.name} {strength:g}" for style, strength in self.styles]
+        if self.within is not None:
+            changes.append(f"{self.within} only")
+        return f"<Editor of {self.photo.name if self.photo else latent}: {', '.join(changes) or 'unedited'}>"
 
-    Attributes:
-        latent: the latent.
-        made: whether the photo was inverted for it, now.
-        unkept: why it could not be kept beside the photo; None if it was, or was not to be.
-    """
+    def _repr_jpeg_(self) -> bytes:
+        return show(self)._repr_jpeg_()
 
-    latent: Latent
-    made: bool = False
-    unkept: UnwritableOutput | None = None
+    @cached_property
+    def _drawing(self) -> Generator:
+        """The generator in the styles."""
+        drawing = self.generator
+        for style, strength in self.styles:
+            drawing = style.applied(drawing, strength)
+        return drawing
 
+    @cached_property
+    def _settled(self) -> tuple[list[AttributeEdit], list[str]]:
+        if not self.goals:
+            return list(self.chosen), []
+        return targeted(self.chosen, self.goals, self.latent, self._drawing)
 
-def latent_of(
-    source: Path,
-    generator: Generator,
-    recipe: Recipe | None = None,
-    face: int | None = None,
-    aligned: bool = False,
-    keep: bool = True,
-    progress: bool = False,
-) -> Found:
-    """The latent of a latent file, or of a photo: the one beside it if it fits, else made, and kept there.
-
-    Raises:
-        IncompatibleLatent: the latent belongs to another generator.
-        InvalidFile: it is none.
-        FacelatentError: as :func:`invert_photo`.
-    """
-    if is_latent(source):
-        latent = Latent.load(source)
-        latent.check(generator)
-        return Found(latent)
-    target = latent_path(source)
-    kept = kept_latent(target, source, generator, recipe, face, aligned)
-    if kept is not None:
-        return Found(kept)
-    latent = invert_photo(source, generator, recipe, face, aligned, progress)
-    if not keep:
-        return Found(latent, made=True)
-    try:
-        if target.exists():
-            raise UnwritableOutput(f"{target} is there already, of another file, face, generator or settings")
-        latent.save(target)
-    except UnwritableOutput as error:
-        return Found(latent, made=True, unkept=error)
-    return Found(latent, made=True)
-
-
-def note_of(latent: Latent) -> str:
-    """What pictures of a latent say of themselves: generated if it was drawn at random, else edited."""
-    return GENERATED if latent.method.get("method") == "sample" else EDITED
-
-
-@dataclass(frozen=True)
-class Pasted:
-    """A photo with an edited face in it.
-
-    Attributes:
-        image: the photo, in its own mode.
-        mask: greyscale, of its size: where and how far it was changed.
-    """
-
-    image: Image.Image
-    mask: Image.Image
-
-
-def draw_edits(
-    latent: Latent,
-    generator: Generator,
-    edits: Sequence[AttributeEdit],
-    size: int | None = None,
-    region: str | None = None,
-) -> Image.Image:
-    """The picture of a face with edits, within a region of it (see :func:`~facelatent.boundaries.region_mask`)."""
-    drawing = latent.generator_for(generator)
-    edited = draw(drawing, apply_edits(latent.ws, edits, generator), size, shift_of(edits))[0]
-    if region is None:
-        return edited
-    plain = draw(drawing, latent.ws, size)[0]
-    return limited(plain, edited, region_mask(region, plain))
-
-
-def paste_edit(
-    photo: Image.Image,
-    latent: Latent,
-    generator: Generator,
-    edits: Sequence[AttributeEdit] = (),
-    region: str | None = None,
-) -> Pasted:
-    """The photo with its face edited; without ``edits``, with the reconstruction in the face's place.
-
-    A style is an edit: of an adapted ``generator`` the source's picture is the unedited one.
-
-    Args:
-        photo: the photo of the latent, upright, in any mode.
-        latent: the face.
-        generator: draws it.
-        edits: what to change.
-        region: where in the face.
-
-    Raises:
-        FacelatentError: the latent has no place in a photo.
-    """
-    quad, whole = crop_place(latent, photo.size)
-    plain = draw(latent.generator_for(generator.source), latent.ws)[0]
-    if edits or generator is not generator.source:
-        original = quad_crop(photo, quad, plain.width)
-        edited = draw_edits(latent, generator, edits, region=region)
-        mask = paste_mask([edited], plain, original, whole)
-        image = paste(photo, edited, quad, plain, mask)
-    else:
-        mask = paste_mask([plain], whole=whole)
-        image = paste(photo, plain, quad, None, mask)
-    return Pasted(image, photo_mask(mask, quad, photo.size))
-
-
-def paste_frames(
-    photo: Image.Image, latent: Latent, generator: Generator, frames: Sequence[Image.Image]
-) -> list[Image.Image]:
-    """The photo with each frame of an animation of its face, all under one mask, so that nothing jumps."""
-    quad, whole = crop_place(latent, photo.size)
-    plain = draw(latent.generator_for(generator.source), latent.ws, frames[0].width)[0]
-    original = quad_crop(photo, quad, plain.width)
-    distinct = list({id(frame): frame for frame in frames}.values())
-    # The mask covers what any frame changes; neighbours hardly differ.
-    mask: PasteMask = paste_mask([*distinct[:: max(len(distinct) // 8, 1)], distinct[-1]], plain, original, whole)
-    done = {id(frame): paste(photo, frame, quad, plain, mask) for frame in distinct}
-    return [done[id(frame)] for frame in frames]
-
-
-def scaled_photo(photo: Image.Image, latent: Latent, longest: int) -> tuple[Image.Image, Latent, int]:
-    """A photo scaled down to ``longest`` px, its latent with the crop's place there, and the crop's side in pixels."""
-    quad, _ = crop_place(latent, photo.size)
-    factor = min(longest / max(photo.size), 1.0)
-    size = (max(round(photo.width * factor), 1), max(round(photo.height * factor), 1))
-    if size != photo.size:
-        quad = (quad + 0.5) * np.divide(size, photo.size) - 0.5
-        photo = photo.resize(size, Image.Resampling.LANCZOS)
-    return photo, replace(latent, quad=quad.tolist()), int(np.ceil(np.hypot(*(quad[3] - quad[0]))))
-
-
-def crop_place(latent: Latent, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """Where a latent's crop lies in its photo of ``size``: corners [4, 2], and whether it is the whole photo.
-
-    Raises:
-        FacelatentError: it was not made from a photo.
-    """
-    if latent.quad is not None:
-        return np.array(latent.quad), False
-    if not latent.method.get("aligned"):
-        raise FacelatentError("this latent was not made from a photo: there is nothing to paste it into")
-    right, bottom = size[0] - 0.5, size[1] - 0.5
-    return np.array([[-0.5, -0.5], [-0.5, bottom], [right, bottom], [right, -0.5]]), True
-
-
-def photo_of(latent: Latent, source: Path, given: Path) -> Path:
-    """The photo that a latent was made from: ``given``, or the picture in the folder ``given`` that it is.
-
-    Args:
-        latent: of the photo.
-        source: the latent's file, for messages.
-        given: a photo, or a folder of photos.
-
-    Raises:
-        FacelatentError: it is another photo, or none of the folder's is it.
-        UnreadableImage: there is no such file.
-    """
-    if latent.photo_sha256 is None:
-        raise FacelatentError(f"{source} was not made from a photo: there is nothing to paste it into")
-    if given.is_dir():
-        pictures = (path for path in sorted(given.iterdir()) if path.name.lower().endswith(picture_suffixes()))
-        for path in pictures:
-            if path.is_file() and sha256_of(path) == latent.photo_sha256:
-                return path
-        raise FacelatentError(f"no picture in {given} is the photo of which {source} was made (by its SHA-256)")
-    check_file(given)
-    if sha256_of(given) != latent.photo_sha256:
-        raise FacelatentError(
-            f"{given} is not the photo of which {source} was made (its SHA-256 differs); pass that one, or invert "
-            f"{given}"
-        )
-    return given
+    def _photo(self) -> Path:
+        if self.photo is None:
+            raise FacelatentError("there is no photo to paste into: open one, or name the latent's with photo=")
+        return self.photo

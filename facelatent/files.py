@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,35 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
     """
     with _opened(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}, _metadata(file)  # noqa: SIM118 (not a dict)
+
+
+@contextmanager
+def reading(
+    path: str | Path, kind: str, versions: Sequence[int]
+) -> Iterator[tuple[int, dict[str, torch.Tensor], dict[str, Any]]]:
+    """Version, tensors and metadata of a file of ours, which the block makes into what the file holds.
+
+    Args:
+        path: a file that :func:`save_tensors` wrote with a ``kind`` and a ``format`` in its metadata.
+        kind: which it should be, such as ``latent``.
+        versions: formats that can be read.
+
+    Raises:
+        InvalidFile: it is missing, of another kind or a later format; or its contents do not fit together, as
+            KeyError, RuntimeError, TypeError or ValueError in the block say.
+    """
+    tensors, metadata = load_tensors(path)
+    article = "an" if kind[0] in "aeiou" else "a"
+    if (seen := metadata.pop("kind", None)) != kind:
+        of_kind = "" if seen is None else f" of kind {str(seen)[:40]!r}"
+        raise InvalidFile(f"{path} is a safetensors file{of_kind}, not {article} {kind}")
+    if (version := metadata.pop("format", None)) not in versions:
+        known = " and ".join(map(str, versions))
+        raise InvalidFile(f"{path} has {kind} format {version!r}; this facelatent reads {known}: upgrade it")
+    try:
+        yield version, tensors, metadata
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InvalidFile(f"{path} is not {article} {kind} that this facelatent can read ({error})") from error
 
 
 def load_metadata(path: str | Path) -> dict[str, Any]:

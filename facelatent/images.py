@@ -35,7 +35,9 @@ def check_file(file: Path) -> None:
     if size == 0:
         raise UnreadableImage(f"{file} is empty (0 bytes)")
     if size > MAX_BYTES:
-        raise UnreadableImage(f"{file} has {size >> 20} MB; at most {MAX_BYTES >> 20} MB are opened")
+        raise UnreadableImage(
+            f"{file} has {size >> 20} MB; at most {MAX_BYTES >> 20} MB are opened: scale it down first"
+        )
 
 
 def open_image(path: str | Path) -> Image.Image:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from facelatent.delta import GeneratorDelta
 from facelatent.errors import IncompatibleLatent, InvalidFile
-from facelatent.files import load_tensors, save_tensors
+from facelatent.files import reading, save_tensors
 from facelatent.stylegan_ops import Generator
 
 #: Ending of latent files.
@@ -45,6 +46,14 @@ class Latent:
     metrics: dict[str, float] = field(default_factory=dict)
     delta: GeneratorDelta | None = None
 
+    @classmethod
+    def sample(cls, generator: Generator, seed: int, psi: float = 0.7) -> Latent:
+        """A random face: a seed means the same one on every machine; ``psi`` is truncation, 0 the mean face, 1 none."""
+        with torch.no_grad():
+            ws = generator.broadcast(generator.sample_w(seed, psi)).contiguous()
+        source, method = generator.source, {"method": "sample", "seed": seed, "psi": psi}
+        return cls(ws, source.name, source.fingerprint, method)
+
     def save(self, path: str | Path) -> None:
         """Write ``path`` (usually ``NAME.latent.safetensors``) atomically."""
         metadata = {
@@ -67,21 +76,14 @@ class Latent:
         Raises:
             InvalidFile: the file is missing or is not a latent of a known format.
         """
-        tensors, metadata = load_tensors(path)
-        if metadata.pop("kind", None) != "latent" or "ws" not in tensors or tensors["ws"].ndim != 3:
-            raise InvalidFile(f"{path} is a safetensors file but not a latent")
-        if (version := metadata.pop("format", None)) not in (_PLAIN, _TUNED):
-            raise InvalidFile(
-                f"{path} has latent format {version!r}; this facelatent reads {_PLAIN} and {_TUNED}: upgrade it"
-            )
-        tuning = {name.removeprefix(_DELTA): value for name, value in tensors.items() if name.startswith(_DELTA)}
-        if bool(tuning) != (version == _TUNED):
-            raise InvalidFile(f"{path} is damaged: its format, {version}, and its tensors do not fit together")
-        try:
+        with reading(path, "latent", (_PLAIN, _TUNED)) as (version, tensors, metadata):
+            tuning = {name.removeprefix(_DELTA): value for name, value in tensors.items() if name.startswith(_DELTA)}
+            if tensors["ws"].ndim != 3:
+                raise ValueError(f"its codes have the shape {list(tensors['ws'].shape)}, not [n, layers, 512]")
+            if bool(tuning) != (version == _TUNED):
+                raise InvalidFile(f"{path} is damaged: its format, {version}, and its tensors do not fit together")
             delta = GeneratorDelta(tuning, metadata.get("fingerprint", "")) if tuning else None
             return cls(tensors["ws"], **metadata, delta=delta)
-        except TypeError as error:
-            raise InvalidFile(f"{path} is not a latent that this facelatent can read ({error})") from error
 
     def check(self, generator: Generator) -> None:
         """Raise IncompatibleLatent unless these codes belong to ``generator``, or to what it was adapted from."""

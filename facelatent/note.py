@@ -38,7 +38,7 @@ def note_options(format_name: str, source: str | None, exif: bytes | None = None
     """What Pillow is told to write of metadata: the note, and a photo's own EXIF block, byte for byte where it can be.
 
     Args:
-        format_name: PNG, JPEG, WEBP, TIFF, GIF or another, which holds no note.
+        format_name: PNG, JPEG, WEBP, TIFF, GIF, MP4 (which Pillow does not write), or another, which holds no note.
         source: :data:`EDITED`, :data:`GENERATED`, or None for no note.
         exif: block to keep. Its own ``Software`` stays, as it says what took the photo.
     """
@@ -54,7 +54,7 @@ def note_options(format_name: str, source: str | None, exif: bytes | None = None
         return {"exif": _software_exif(), **options, "xmp": xmp(source).encode()}
     if format_name == "TIFF":
         return {"exif": _tiff_exif(exif, source)}
-    if format_name == "GIF":
+    if format_name in ("GIF", "MP4"):
         return {"comment": f"{SOFTWARE}: {source}".encode()}
     return options
 

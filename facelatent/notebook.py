@@ -13,7 +13,7 @@ from facelatent.images import to_rgb
 from facelatent.render import strip
 
 if TYPE_CHECKING:
-    from facelatent.editor_api import Editor
+    from facelatent.editor import Editor
 
 #: JPEG's quality: without visible blocks on faces at the size shown, and a tenth of what a PNG takes.
 _QUALITY = 80

@@ -14,14 +14,19 @@ from facelatent.inversion.perceptual import Features
 from facelatent.stylegan_ops import StyleGAN2, StyleGAN2Config, channels_for
 
 
-def blind_guidance() -> VggGuidance:
+def blind_network() -> Features:
     """VGG16 with random weights that keep variances."""
     random = torch.Generator().manual_seed(0)
     network = Features("vgg").requires_grad_(False)
     for weight in network.parameters():
         scale = (2 / weight[0].numel()) ** 0.5 if weight.ndim == 4 else 0.0
         weight.copy_(torch.randn(weight.shape, generator=random) * scale)
-    return VggGuidance(network)
+    return network
+
+
+def blind_guidance() -> VggGuidance:
+    """Guidance that has never seen a picture."""
+    return VggGuidance(blind_network())
 
 
 def painting(size: tuple[int, int] = (256, 256), seed: int = 0) -> Image.Image:

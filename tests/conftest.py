@@ -118,17 +118,17 @@ def make_tiny_generator(seed: int = 0, channels: tuple[int, ...] = (32, 32, 32, 
 
 
 @pytest.fixture(scope="session")
-def tiny_generator() -> MobileStyleGAN:
-    """See :func:`make_tiny_generator`. Shared by all tests: change only a deep copy of it."""
-    return make_tiny_generator()
+def tiny_generator_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny generator as a file that ``load_generator`` and ``--generator`` take; see :func:`make_tiny_generator`."""
+    path = tmp_path_factory.mktemp("generator") / "tiny.safetensors"
+    save_generator(make_tiny_generator(), path)
+    return path
 
 
 @pytest.fixture(scope="session")
-def tiny_generator_file(tiny_generator: MobileStyleGAN, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny generator as a file that ``load_generator`` and ``--generator`` take."""
-    path = tmp_path_factory.mktemp("generator") / "tiny.safetensors"
-    save_generator(tiny_generator, path)
-    return path
+def tiny_generator(tiny_generator_file: Path) -> Generator:
+    """The same as commands load it, bit for bit. Shared by all tests: change only a deep copy of it."""
+    return load_generator(tiny_generator_file, device="cpu")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facelatent import editor
+from facelatent import editing
 from facelatent.boundaries import Boundary
 from facelatent.inversion.alignment import AlignedFace
 from facelatent.latent import Latent
@@ -72,8 +72,8 @@ def picture_bytes(kind: str = "JPEG", size: tuple[int, int] = (80, 60)) -> bytes
 @pytest.fixture
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let :func:`measure` be all that measures pictures."""
-    monkeypatch.setattr(editor, "SCORERS", (Colours(),))
-    monkeypatch.setattr(editor, "score_faces", measure)
+    monkeypatch.setattr(editing, "SCORERS", (Colours(),))
+    monkeypatch.setattr(editing, "score_faces", measure)
     monkeypatch.setattr(session_module, "SCORERS", (Colours(),))
 
 

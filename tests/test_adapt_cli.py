@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from adapt_fixtures import blind_guidance, painting
+import torch
+from adapt_fixtures import blind_network, painting
 from click.testing import CliRunner, Result
 
 from facelatent.cli import main
-from facelatent.domain_adapt import Style, adapting
+from facelatent.domain_adapt import Style, difa_terms
 from facelatent.domain_adapt.descent import Descent
 from facelatent.domain_adapt.guidance import vgg as vgg_module
 
@@ -19,9 +21,9 @@ from facelatent.domain_adapt.guidance import vgg as vgg_module
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random guidance at 64 px, and no detector: neither's weights are there."""
-    guidance = blind_guidance()
+    network = blind_network()
     monkeypatch.setattr(vgg_module, "SIDE", 64)
-    monkeypatch.setattr(adapting, "VggGuidance", lambda device: guidance)
+    monkeypatch.setattr(vgg_module, "load_lpips", lambda net: SimpleNamespace(features=network))
     monkeypatch.setattr("facelatent.inversion.alignment.find_faces", lambda image: [])
 
 
@@ -107,6 +109,15 @@ def test_clip_without_open_clip(
     np.savez(tmp_path / "weights.npz")
     line = refused("adapt", art, "--clip", tmp_path / "weights.npz", *tiny)
     assert "pip install 'facelatent[clip]'" in line
+
+
+def test_the_direction_alone(art: Path, tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(difa_terms, "mean_embedding", lambda *arguments: torch.zeros(960))
+    record = tmp_path / "art.json"
+    command = ("adapt", art, "-o", tmp_path / "a.safetensors", "--direction-only", "--steps", "1", "--json", record)
+    result = run(*command, *tiny)
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(record.read_text())["losses"]) == ["direction vgg16"]
 
 
 def test_help_has_examples() -> None:

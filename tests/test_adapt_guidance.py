@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from facelatent.boundaries.scorers.clip import import_open_clip
 from facelatent.domain_adapt.guidance import ClipGuidance, VggGuidance
 from facelatent.domain_adapt.text import TEMPLATES, cleaned_text, text_direction
 from facelatent.errors import GuidanceUnavailable, UnsupportedCheckpoint
@@ -33,8 +34,8 @@ def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["ViT-B-32", "ViT-B-16"])
-def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path) -> None:
-    open_clip = pytest.importorskip("open_clip", exc_type=Exception)
+def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_clip = import_open_clip()
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
@@ -58,6 +59,10 @@ def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path) -> None
         ClipGuidance(path, "ViT-B-16" if model == "ViT-B-32" else "ViT-B-32")
     with pytest.raises(GuidanceUnavailable, match="neither a file, an asset nor an open_clip tag"):
         ClipGuidance("no-such-tag", model)
+    monkeypatch.setattr(open_clip, "create_model", lambda *names, **options: 1 / 0)
+    with pytest.raises(GuidanceUnavailable, match=r"cannot fetch the weights 'openai' .*division.*name the file"):
+        ClipGuidance("openai", model)
+    monkeypatch.undo()
     with pytest.raises(GuidanceUnavailable, match="no transformer block 40"):
         ClipGuidance(path, model, layer=40)
 

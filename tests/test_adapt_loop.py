@@ -12,10 +12,10 @@ from adapt_fixtures import blind_guidance, painting, reference, small_stylegan2
 from conftest import make_tiny_generator
 from torch import Tensor
 
-from facelatent.domain_adapt import CLIP, FAITHFUL, VGG, AdaptSettings, ClipSettings, VggWeights, adapt
+from facelatent.domain_adapt import DIFA, FAITHFUL, NADA, VGG, AdaptSettings, DifaSettings, VggWeights, adapt
 from facelatent.domain_adapt.adapting import CHECKPOINT
-from facelatent.domain_adapt.clip_terms import ClipTerms, mean_embedding
 from facelatent.domain_adapt.descent import Descent, follow
+from facelatent.domain_adapt.difa_terms import DifaTerms, mean_embedding
 from facelatent.domain_adapt.guidance import Described, VggGuidance
 from facelatent.domain_adapt.guidance import vgg as vgg_module
 from facelatent.domain_adapt.pool import source_pool
@@ -244,13 +244,13 @@ class _FirstColours:
 
 
 def clip_descent(generator: Generator, settings: AdaptSettings, encoder: _FirstColours | None = None) -> Descent:
-    terms = ClipTerms(
-        [_Blots(), _Blots()], [reference()], generator, encoder, settings.steps, 2, settings.seed, settings.clip
+    terms = DifaTerms(
+        [_Blots(), _Blots()], [reference()], generator, encoder, settings.steps, 2, settings.seed, settings.difa
     )
     return Descent(generator, terms, settings, {"of": "a test"})
 
 
-FEW_CLIP = replace(CLIP, steps=6, clip=ClipSettings(mean_samples=4, window=2))
+FEW_CLIP = replace(DIFA, steps=6, difa=DifaSettings(mean_samples=4, window=2))
 
 
 def test_the_published_terms_descend(tiny_generator: MobileStyleGAN) -> None:
@@ -279,10 +279,10 @@ def test_published_terms_resume_with_their_queues(tiny_generator: MobileStyleGAN
 
 
 def test_previews_push_into_the_queues_only_as_published(tiny_generator: MobileStyleGAN) -> None:
-    for clip, pushed in ((FEW_CLIP.clip, 0), (replace(FAITHFUL, mean_samples=4), 1)):
-        descent = clip_descent(tiny_generator, replace(FEW_CLIP, clip=clip), _FirstColours())
+    for clip, pushed in ((FEW_CLIP.difa, 0), (replace(FAITHFUL, mean_samples=4), 1)):
+        descent = clip_descent(tiny_generator, replace(FEW_CLIP, difa=clip), _FirstColours())
         terms = descent.terms
-        assert isinstance(terms, ClipTerms)
+        assert isinstance(terms, DifaTerms)
         images = tiny_generator.synthesis(terms.batch(0).ws)
         terms.previewed(images, images)
         assert (terms.state()["queues"].shape[0] if terms.state() else 0) == pushed
@@ -292,18 +292,26 @@ def test_the_mean_of_the_source_is_kept_and_can_be_left_out(
     tiny_generator: MobileStyleGAN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guidance = _Blots()
-    mean = mean_embedding(guidance, tiny_generator, ClipSettings(mean_samples=5))
+    mean = mean_embedding(guidance, tiny_generator, DifaSettings(mean_samples=5))
     assert 0 < float(mean.norm()) < 1
     monkeypatch.setattr(_Blots, "__call__", lambda self, images: pytest.fail("it was computed again"))
-    assert torch.equal(mean, mean_embedding(guidance, tiny_generator, ClipSettings(mean_samples=5)))
+    assert torch.equal(mean, mean_embedding(guidance, tiny_generator, DifaSettings(mean_samples=5)))
     monkeypatch.undo()
-    assert not mean_embedding(_Blots(), tiny_generator, ClipSettings(mean_samples=0)).any()
+    assert not mean_embedding(_Blots(), tiny_generator, DifaSettings(mean_samples=0)).any()
+
+
+def test_the_direction_alone_takes_any_guidance(tiny_generator: MobileStyleGAN, guidance: VggGuidance) -> None:
+    style = adapt(
+        tiny_generator, reference(), replace(NADA, steps=2, difa=replace(NADA.difa, mean_samples=2)), guidance
+    )
+    assert list(style.report["losses"]) == ["direction vgg16"]
+    assert style.report["encoder"] is None
 
 
 def test_several_references_give_all_their_tokens(tiny_generator: MobileStyleGAN) -> None:
     kept = []
-    for clip in (FEW_CLIP.clip, replace(FEW_CLIP.clip, first_tokens_only=True)):
-        terms = ClipTerms([_Blots()], [reference(), reference(1)], tiny_generator, None, 4, settings=clip)
+    for clip in (FEW_CLIP.difa, replace(FEW_CLIP.difa, first_tokens_only=True)):
+        terms = DifaTerms([_Blots()], [reference(), reference(1)], tiny_generator, None, 4, settings=clip)
         kept.append(terms._tokens[0])
     assert kept[0] is not None and kept[1] is not None
     assert kept[0].shape == (1, 128, 3)
@@ -312,9 +320,11 @@ def test_several_references_give_all_their_tokens(tiny_generator: MobileStyleGAN
 
 def test_what_does_not_fit_together(tiny_generator: MobileStyleGAN, guidance: VggGuidance) -> None:
     with pytest.raises(FacelatentError, match="CLIP's weights are not given"):
-        adapt(tiny_generator, reference(), CLIP)
+        adapt(tiny_generator, reference(), DIFA)
     with pytest.raises(FacelatentError, match="a text needs CLIP"):
         adapt(tiny_generator, None, FEW, guidance, texts=("photo", "oil painting"))
+    with pytest.raises(FacelatentError, match="vgg16 reads no texts"):
+        adapt(tiny_generator, None, replace(DIFA, steps=1), guidance, texts=("photo", "oil painting"))
     with pytest.raises(FacelatentError, match="nothing to adapt to"):
         adapt(tiny_generator, None, FEW, guidance)
     with pytest.raises(FacelatentError, match="needs at least 64"):

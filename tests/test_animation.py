@@ -13,13 +13,13 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from facelatent import cli_animate
 from facelatent.boundaries import load_boundary
 from facelatent.cli import main
-from facelatent.clips import Scene, around, timeline_frames
+from facelatent.clips import Scene, animation_frames, around, timeline_frames
+from facelatent.commands import animate
 from facelatent.delta import GeneratorDelta
 from facelatent.domain_adapt import Style
-from facelatent.editor import AttributeEdit, apply_edits, draw
+from facelatent.editing import AttributeEdit, apply_edits, draw
 from facelatent.errors import FacelatentError, UnwritableOutput
 from facelatent.latent import Latent
 from facelatent.render import EASES, Key, Timeline, captioned, save_animation, save_frames
@@ -66,7 +66,7 @@ def test_easing(ease: str) -> None:
     early, late = values[1] - values[0], values[-1] - values[-2]
     soft = {"linear": (False, False), "smooth": (True, True), "in": (True, False), "out": (False, True)}[ease]
     assert (early < 0.15, late < 0.15) == soft
-    assert tuple(EASES) == cli_animate.EASES
+    assert tuple(EASES) == animate.EASES
 
 
 def test_a_hold_is_two_equal_keys() -> None:
@@ -177,6 +177,24 @@ def test_edits_of_a_frame(tiny_generator: MobileStyleGAN, faces: tuple[Latent, .
     _, end = timeline_frames(scene, timeline("0:grin=0", "1:grin=2"), [0, 1], 64)
     moved = apply_edits(faces[0].ws, [AttributeEdit(one.boundary, 2.0)], tiny_generator)
     assert np.array_equal(end, draw(tiny_generator, moved, 64)[0])
+
+
+@pytest.mark.parametrize("bounce", [True, False])
+def test_edits_fade_out_while_others_fade_in(
+    tiny_generator: MobileStyleGAN, faces: tuple[Latent, ...], grin: Path, bounce: bool
+) -> None:
+    boundary = load_boundary(grin, tiny_generator)
+
+    def drawn(alpha: float) -> Image.Image:
+        return draw(tiny_generator, apply_edits(faces[0].ws, [AttributeEdit(boundary, alpha)], tiny_generator), 64)[0]
+
+    starts, ends = [AttributeEdit(boundary, -2.0)], [AttributeEdit(boundary, 1.0), AttributeEdit(boundary, 1.0)]
+    frames = animation_frames(tiny_generator, faces[0], starts, ends, 4, 64, bounce)
+    assert np.array_equal(frames[0], drawn(-2.0))
+    last = frames[2 if bounce else 3]
+    assert np.abs(np.asarray(last, int) - np.asarray(drawn(2.0))).max() <= 1
+    assert (frames[1] is frames[3]) == bounce
+    assert len({id(frame) for frame in frames}) == (3 if bounce else 4)
 
 
 # Files

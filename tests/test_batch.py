@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 from conftest import bomb
 from PIL import Image
 
-from facelatent.batch import Job, gather, plan
-from facelatent.batch import run as run_jobs
 from facelatent.cli import main
-from facelatent.editor import draw
+from facelatent.commands.batch import Job, gather, plan
+from facelatent.commands.batch import run as run_jobs
+from facelatent.editing import draw
 from facelatent.errors import AssetUnavailable, NoFaceFound
 from facelatent.files import sha256_of
 from facelatent.images import open_image, picture_suffixes

@@ -32,7 +32,7 @@ from facelatent.boundaries import (
     shipped_boundaries,
 )
 from facelatent.cli import main
-from facelatent.editor import AttributeEdit, apply_edits
+from facelatent.editing import AttributeEdit, apply_edits
 from facelatent.errors import IncompatibleLatent, InvalidFile, UnknownAttribute
 from facelatent.faces import Face
 from facelatent.files import save_tensors

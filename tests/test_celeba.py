@@ -172,7 +172,7 @@ def test_the_square_of_a_picture() -> None:
 
 
 def test_classifiers_that_are_none(tmp_path: Path, grin: Path) -> None:
-    with pytest.raises(InvalidFile, match="not a classifier of 'facelatent attributes train-classifier'"):
+    with pytest.raises(InvalidFile, match="of kind 'boundary', not an attribute-classifier"):
         CelebaScorer.load(grin)
     with pytest.raises(InvalidFile):
         AttributeClassifier.load(tmp_path / "missing.safetensors")

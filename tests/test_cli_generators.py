@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from facelatent import cli_generators
+from facelatent.commands import generators
 from facelatent.errors import UnsafeCheckpoint
 from facelatent.stylegan_ops import generator as generator_module
 from facelatent.stylegan_ops.checkpoints import read_checkpoint
@@ -32,7 +32,7 @@ def pickle_file(tmp_path: Path) -> Path:
 
 def run(*arguments: object) -> Result:
     group = click.Group()
-    cli_generators.add_to(group)
+    generators.add_to(group)
     return CliRunner().invoke(group, [str(argument) for argument in arguments])
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from facelatent.cli import main
-from facelatent.config import COMMON, EXAMPLE, config_path, read_config
+from facelatent.commands.config_file import COMMON, EXAMPLE, config_path, read_config
 
 
 def run(*arguments: str | Path) -> Result:

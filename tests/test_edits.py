@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from facelatent import cli_boundaries, editor
+from facelatent import editing
 from facelatent.boundaries import (
     Boundary,
     Goal,
@@ -27,6 +27,7 @@ from facelatent.boundaries import (
     sampling,
     style_shift,
 )
+from facelatent.boundaries import mixed as mixed_module
 from facelatent.boundaries import regions as regions_module
 from facelatent.boundaries.codes import ScoredCodes, read_codes
 from facelatent.boundaries.discover import ganspace, sefa
@@ -43,6 +44,7 @@ from facelatent.boundaries.mixed import STRENGTHS, fit_mixed
 from facelatent.boundaries.sampling import expanded, make_shards, sample_scores
 from facelatent.boundaries.training import SPACES, TrainSettings, train_boundary
 from facelatent.cli import main
+from facelatent.commands import boundaries as boundaries_command
 from facelatent.errors import FacelatentError, InvalidFile, NoFaceFound, UnknownAttribute
 from facelatent.evaluation.directions import (
     Direction,
@@ -255,6 +257,7 @@ def test_mixed_faces_are_the_candidates(
     tmp_path: Path, tiny_generator: MobileStyleGAN, codes: ScoredCodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampling, "SHARD", 200)
+    monkeypatch.setattr(mixed_module, "STRENGTHS", STRENGTHS[:2])  # fits on 2560 numbers each take a second
     made = [make_shards(tiny_generator, 600, tmp_path / "mixed", scorers=(Colours(),), mixed=True) for _ in range(2)]
     assert made == [600, 0]
     mixed = read_codes(tmp_path / "mixed")
@@ -446,7 +449,7 @@ def run(*arguments: object) -> str:
 
 
 def test_spaces_are_those_of_the_library() -> None:
-    assert cli_boundaries.SPACES == SPACES
+    assert boundaries_command.SPACES == SPACES
 
 
 def test_train_and_edit(
@@ -465,11 +468,11 @@ def test_train_and_edit(
     assert made.report["accuracy_held_out"] > 0.8
     assert made.score == "bright"
 
-    monkeypatch.setattr(editor, "SCORERS", (Colours(),))
+    monkeypatch.setattr(editing, "SCORERS", (Colours(),))
     ws = tiny_generator.broadcast(tiny_generator.sample_w(5, 0.7)).contiguous()
     Latent(ws, tiny_generator.name, tiny_generator.fingerprint).save("me.latent.safetensors")
     wanted = float(measure(tiny_generator.synthesis(ws, resolution=64))["bright"][0]) + 0.1
-    monkeypatch.setattr(editor, "score_faces", lambda images, scorers: scorers[0].score(images))
+    monkeypatch.setattr(editing, "score_faces", lambda images, scorers: scorers[0].score(images))
     run("edit", "me.latent.safetensors", "--to", f"bright.boundary.safetensors={wanted}", "-o", "a.png", *tiny)
     brightness = np.asarray(Image.open("a.png").convert("RGB")).mean() / 127.5 - 1
     assert brightness == pytest.approx(wanted, abs=0.04)

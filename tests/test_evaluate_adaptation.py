@@ -17,7 +17,7 @@ from torch import Tensor
 from facelatent.cli import main
 from facelatent.colours import lab, palette_distance, srgb, with_palette
 from facelatent.domain_adapt import Style
-from facelatent.editor import draw
+from facelatent.editing import draw
 from facelatent.evaluation import adaptation
 from facelatent.evaluation.adaptation import (
     METRICS,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from facelatent.boundaries import Boundary
 from facelatent.cli import main
-from facelatent.editor import AttributeEdit, draw
+from facelatent.editing import AttributeEdit, draw
 from facelatent.errors import UnreadableImage
 from facelatent.evaluation import (
     EditEffect,

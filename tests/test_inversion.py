@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facelatent.editor import draw, invert_photo, kept_latent, latent_path
+from facelatent.editing import draw
 from facelatent.errors import NoFaceFound, UnreadableImage
 from facelatent.files import sha256_of
 from facelatent.images import open_image, to_images, to_tensor
 from facelatent.inversion import OptimizeSettings, Recipe, identity_distance, invert, reconstruction_metrics
 from facelatent.inversion.optimize import face_weights, multiscale_mse, optimize
 from facelatent.latent import Latent
+from facelatent.photo_latents import invert_photo, kept_latent, latent_path
 from facelatent.stylegan_ops import MobileStyleGAN
 
 SHORT = OptimizeSettings(w_steps=2, ws_steps=3)

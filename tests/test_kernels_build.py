@@ -821,7 +821,7 @@ assert not load._outcomes
 
 
 def test_this_package_does_without_torch():
-    code = "import sys, facelatent.cuda_kernels, facelatent.cli_kernels; assert 'torch' not in sys.modules"
+    code = "import sys, facelatent.cuda_kernels, facelatent.commands.kernels; assert 'torch' not in sys.modules"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 

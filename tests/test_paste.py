@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from facelatent.boundaries import load_boundary
 from facelatent.cli import main
-from facelatent.editor import AttributeEdit, draw, paste_edit
+from facelatent.editing import AttributeEdit, draw, paste_edit
 from facelatent.errors import FacelatentError
 from facelatent.files import sha256_of
 from facelatent.images import open_image, to_rgb

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from facelatent import images, pipes
+from facelatent import images
 from facelatent.boundaries import shipped_boundaries
 from facelatent.cli import main
-from facelatent.cli_common import complete_attribute
+from facelatent.commands import pipes
+from facelatent.commands.common import complete_attribute
 from facelatent.images import save_image
 from facelatent.latent import Latent
 from facelatent.note import EDITED, GENERATED
@@ -52,7 +53,7 @@ def no_inversion(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         images.open_image(photo)
         return Latent.load(home / "me.latent.safetensors")
 
-    monkeypatch.setattr("facelatent.editor.invert_photo", found)
+    monkeypatch.setattr("facelatent.photo_latents.invert_photo", found)
 
 
 def png(**options: int) -> bytes:
@@ -118,6 +119,40 @@ def test_folders_cannot_be_piped(home: Path, tiny: tuple[str, ...]) -> None:
     many = run("invert", "-", "photos/a.png", *tiny, data=png())
     assert (many.exit_code, many.stdout_bytes) == (2, b"")
     assert "-o names the folder" in many.stderr
+
+
+def test_clips_through_pipes(home: Path, tiny: tuple[str, ...], grin: Path) -> None:
+    animate = ("animate", "--attr", grin, "--frames", "4", "--size", "32", *tiny)
+    assert run(*animate, "me.latent.safetensors", "-o", "file.gif").exit_code == 0
+    latent = Path("me.latent.safetensors").read_bytes()
+    for arguments in (("me.latent.safetensors", "-o", "-"), ("-",)):
+        piped = run(*animate, *arguments, data=latent)
+        assert (piped.exit_code, piped.stderr) == (0, "")
+        assert piped.stdout_bytes == Path("file.gif").read_bytes()
+    webp = Image.open(io.BytesIO(run(*animate, "-", "--format", "webp", data=latent).stdout_bytes))
+    assert (webp.format, webp.n_frames) == ("WEBP", 4)
+    assert run(*animate, "-", "-o", "named.webp", data=latent).exit_code == 0
+    assert Image.open("named.webp").format == "WEBP"
+    assert run(*animate, "me.latent.safetensors", "--format", "webp").stdout.startswith("wrote me-grin.webp ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-o", "-", "--format", "mp4"), "an MP4 cannot go to standard output"),
+        (("-o", "-/"), "a folder of frames cannot go to standard output"),
+        (("-o", "-", "--json", "-"), "only one thing can go to standard output"),
+    ],
+    ids=["mp4", "folder", "twice"],
+)
+def test_clips_that_cannot_be_piped(
+    arguments: tuple[str, ...], message: str, home: Path, tiny: tuple[str, ...], grin: Path
+) -> None:
+    before = sorted(home.iterdir())
+    result = run("animate", "me.latent.safetensors", "--attr", grin, *arguments, *tiny)
+    assert (result.exit_code, result.stdout_bytes) == (2, b"")
+    assert message in result.stderr
+    assert sorted(home.iterdir()) == before
 
 
 def test_stdin_only_once(home: Path, tiny: tuple[str, ...], grin: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facelatent.errors import FacelatentError, UnwritableOutput
+from facelatent.note import GENERATED
 from facelatent.render import ANIMATION_SUFFIXES, grid, save_animation, strip, there_and_back
 
 GAP = 4
@@ -251,6 +252,33 @@ def test_webp(tmp_path: Path) -> None:
             webp.seek(index)
             assert np.abs(pixels(webp).astype(int) - pixels(image)).mean() < 3
         assert webp.info["duration"] == 100
+
+
+def test_mp4(tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra 'video'")
+    shown = [skin(shift=shift) for shift in np.linspace(0, 0.3, 6)]
+    for name in ("a.mp4", "b.mp4"):
+        clip = save_animation(shown, tmp_path / name, fps=12)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    assert clip.bytes == (tmp_path / "b.mp4").stat().st_size
+    facts, *read = ffmpeg.read_frames(tmp_path / "a.mp4")
+    assert (facts["codec"], facts["fps"], facts["size"]) == ("h264", 12.0, shown[0].size)
+    assert "bt709," in facts["pix_fmt"]
+    assert len(read) == len(shown)
+    for data, image in zip(read, shown, strict=True):
+        frame = np.frombuffer(data, np.uint8).reshape(image.height, image.width, 3)
+        assert np.abs(frame.astype(int) - pixels(image)).mean() < 3
+
+
+def test_the_note_of_an_mp4_and_its_even_sides(tmp_path: Path) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs the extra 'video'")
+    frames = [Image.new("RGB", (37, 21), colour) for colour in (RED, BLUE)]
+    save_animation(frames, tmp_path / "a.mp4", note=GENERATED)
+    save_animation(frames, tmp_path / "b.mp4", note=None)
+    note = f"facelatent: {GENERATED}".encode()
+    assert note in (tmp_path / "a.mp4").read_bytes()
+    assert b"facelatent" not in (tmp_path / "b.mp4").read_bytes()
+    assert next(ffmpeg.read_frames(tmp_path / "a.mp4"))["size"] == (36, 20)
 
 
 def test_mp4_without_the_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from facelatent.boundaries import SCORERS, catalogue, find_scorers, score_faces
 from facelatent.boundaries.scorers import FaceScorer, OnnxScorer, OnnxSpec, registry
-from facelatent.boundaries.scorers.clip import ClipScorer, read_prompts
+from facelatent.boundaries.scorers.clip import ClipScorer, import_open_clip, read_prompts
 from facelatent.boundaries.scorers.crops import crop
 from facelatent.cli import main
 from facelatent.errors import InvalidFile, ScorerUnavailable, UnsupportedCheckpoint
@@ -316,7 +316,7 @@ def test_missing_open_clip_says_how_to_install(tmp_path: Path, monkeypatch: pyte
 
 
 def test_clip_with_random_weights(tmp_path: Path) -> None:
-    open_clip = pytest.importorskip("open_clip", exc_type=Exception)
+    open_clip = import_open_clip()
     from safetensors.torch import save_file
 
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from facelatent.editor import draw
+from facelatent.editing import draw
 from facelatent.inversion import Recipe, invert, load_encoder, lpips
 from facelatent.inversion.encoders import CompactEncoder, shipped_encoder
 from facelatent.inversion.methods import default_encoder

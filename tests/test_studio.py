@@ -20,10 +20,11 @@ from studio_parts import STEPS, picture_bytes, workbench
 
 from facelatent.cli import main
 from facelatent.domain_adapt import Style
-from facelatent.editor import draw, invert_photo, latent_path
+from facelatent.editing import draw
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile, UnknownAttribute, UnreadableImage
 from facelatent.inversion import Recipe
 from facelatent.latent import Latent
+from facelatent.photo_latents import invert_photo, latent_path
 from facelatent.progress import progress_bar
 from facelatent.studio import History, Look, Session, Studio, StyleShelf, Workbench
 from facelatent.studio import session as session_module

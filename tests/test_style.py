@@ -21,13 +21,14 @@ from facelatent.delta import GeneratorDelta, tunable, unit
 from facelatent.domain_adapt import Style, mix
 from facelatent.domain_adapt import style as style_module
 from facelatent.domain_adapt.style import MOST_LOST
-from facelatent.editor import draw, kept_latent, paste_edit
+from facelatent.editing import draw, paste_edit
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile
 from facelatent.files import load_tensors, save_tensors, sha256_of
 from facelatent.inversion import EncoderBundle, OptimizeSettings, invert
 from facelatent.inversion.encoders.heads import WEncoder
 from facelatent.inversion.encoders.home import Home
 from facelatent.latent import Latent
+from facelatent.photo_latents import kept_latent
 from facelatent.stylegan_ops import Generator, MobileStyleGAN, StyleGAN2, StyleGAN2Config, load_generator, mobile_fused
 
 DENSE = "blocks.0.conv2.weight"

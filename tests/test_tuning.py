@@ -16,9 +16,9 @@ from torch import Tensor
 
 from facelatent.boundaries import Boundary
 from facelatent.cli import main
-from facelatent.cli_common import METHODS as OFFERED
+from facelatent.commands.common import METHODS as OFFERED
 from facelatent.delta import GeneratorDelta, tunable, unit
-from facelatent.editor import draw, kept_latent, paste_edit
+from facelatent.editing import draw, paste_edit
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile
 from facelatent.files import load_tensors, save_tensors
 from facelatent.images import to_tensor
@@ -27,6 +27,7 @@ from facelatent.inversion.descent import Limits, descend
 from facelatent.inversion.optimize import Likeness
 from facelatent.inversion.tuning import _Pieces
 from facelatent.latent import Latent
+from facelatent.photo_latents import kept_latent
 from facelatent.stylegan_ops import Generator, MobileStyleGAN, StyleGAN2, StyleGAN2Config
 
 FEW = TuneSettings(steps=3)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from facelatent.errors import IncompatibleLatent, InvalidFile
-from facelatent.files import load_tensors, save_tensors
+from facelatent.files import reading, save_tensors
 from facelatent.stylegan_ops import Generator, same_w_space
 
 #: Ending of boundary files.
@@ -117,25 +117,18 @@ class Boundary:
         Raises:
             InvalidFile: the file is missing or is not a boundary of a known format.
         """
-        tensors, metadata = load_tensors(path)
-        if metadata.pop("kind", None) != "boundary" or tensors.get("normal", torch.empty(0)).ndim != 1:
-            raise InvalidFile(f"{path} is a safetensors file but not a boundary")
-        if (version := metadata.pop("format", None)) not in (_PLAIN, _STEPPED):
-            raise InvalidFile(
-                f"{path} has boundary format {version!r}; this facelatent reads {_PLAIN} and {_STEPPED}: upgrade it"
-            )
-        resolutions, sides = metadata.pop("resolutions", None), tuple(metadata.pop("layer_resolutions", ()))
-        steps = tensors.get("steps")
-        styles = {name.removeprefix(_STYLE): value for name, value in tensors.items() if name.startswith(_STYLE)}
-        shape = None if steps is None else tuple(steps.shape)
-        if (version == _STEPPED) != (steps is not None or bool(styles)) or shape not in (
-            None,
-            (len(sides), len(tensors["normal"])),
-        ):
-            raise InvalidFile(f"{path} is damaged: its format, {version}, and its tensors do not fit together")
-        try:
+        with reading(path, "boundary", (_PLAIN, _STEPPED)) as (version, tensors, metadata):
+            normal, steps = tensors["normal"], tensors.get("steps")
+            resolutions, sides = metadata.pop("resolutions", None), tuple(metadata.pop("layer_resolutions", ()))
+            styles = {name.removeprefix(_STYLE): value for name, value in tensors.items() if name.startswith(_STYLE)}
+            stepped = steps is not None or bool(styles)
+            shaped = steps is None or tuple(steps.shape) == (len(sides), len(normal))
+            if normal.ndim != 1:
+                raise ValueError(f"its normal has the shape {list(normal.shape)}, not [512]")
+            if stepped != (version == _STEPPED) or not shaped:
+                raise InvalidFile(f"{path} is damaged: its format, {version}, and its tensors do not fit together")
             return cls(
-                normal=tensors["normal"],
+                normal=normal,
                 intercept=float(tensors["intercept"]),
                 std=float(tensors["std"]),
                 resolutions=tuple(resolutions) if resolutions else None,
@@ -144,8 +137,6 @@ class Boundary:
                 styles=styles,
                 **metadata,
             )
-        except (TypeError, KeyError, RuntimeError) as error:
-            raise InvalidFile(f"{path} is not a boundary that this facelatent can read ({error})") from error
 
     def check(self, generator: Generator) -> None:
         """Raise IncompatibleLatent unless this boundary was fitted in the W space of ``generator``, or in its S.

@@ -68,7 +68,7 @@ def read_codes(folder: Path, limit: int | None = None) -> ScoredCodes:
         if first != last or signature_of(shards[0]) != signature_of(shards[-1]):
             raise InvalidFile(f"{path} was made with other settings than the files before it; use another folder")
     if not shards:
-        raise InvalidFile(f"{folder} has no .npz of scored codes")
+        raise InvalidFile(f"{folder} has no .npz of scored codes; 'facelatent attributes sample' makes them")
     ws = np.concatenate([shard["w"] for shard in shards])[:limit]
     names = [name for name in shards[0] if name not in FACTS]
     return ScoredCodes(ws, {name: np.concatenate([shard[name] for shard in shards])[:limit] for name in names})

@@ -70,7 +70,10 @@ def region_mask(region: str, image: Image.Image) -> Image.Image:
         return open_image(region).convert("L").resize(image.size, Image.Resampling.BILINEAR)
     face: Face | None = next(iter(find_faces(np.asarray(image.convert("RGB")))), None)
     if face is None:
-        raise NoFaceFound(f"no face was found in the picture: there is no region {region!r} in it")
+        raise NoFaceFound(
+            f"no face was found in the picture: there is no region {region!r} in it; leave out --region, or name a "
+            "mask's file"
+        )
     mask = Image.new("L", image.size, 0)
     painter = ImageDraw.Draw(mask)
     for polygon in REGIONS["face" if region == "background" else region](face.landmarks):

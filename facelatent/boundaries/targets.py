@@ -99,7 +99,9 @@ def reach(
     alphas = [0.0] * len(goals)
     before = scores_of(())
     if not np.isfinite(list(before.values())).all():
-        raise NoFaceFound("no face was found in the unedited picture: its scores cannot be brought to a value")
+        raise NoFaceFound(
+            "no face was found in the unedited picture: its scores cannot be brought to a value; give strengths instead"
+        )
     wanted = [before[goal.boundary.score] if goal.value is None else goal.value for goal in goals]
     for _ in range(sweeps if len(goals) > 1 else 1):
         for index, goal in enumerate(goals):

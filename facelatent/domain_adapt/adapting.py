@@ -15,15 +15,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from facelatent.domain_adapt.clip_terms import ClipTerms
 from facelatent.domain_adapt.descent import Descent, follow
-from facelatent.domain_adapt.guidance import ClipGuidance, VggGuidance
+from facelatent.domain_adapt.difa_terms import DifaTerms
+from facelatent.domain_adapt.guidance import Guidance, VggGuidance
 from facelatent.domain_adapt.pool import class_of, source_pool
 from facelatent.domain_adapt.reference import Reference, prepare_reference
 from facelatent.domain_adapt.settings import AdaptSettings
 from facelatent.domain_adapt.style import Style
 from facelatent.domain_adapt.terms import Terms
-from facelatent.domain_adapt.text import text_direction
+from facelatent.domain_adapt.text import DescribesTexts, text_direction
 from facelatent.domain_adapt.vgg_terms import VggTerms
 from facelatent.errors import FacelatentError
 from facelatent.images import save_image, to_images
@@ -44,7 +44,7 @@ def adapt(
     generator: Generator,
     reference: Image.Image | Reference | Sequence[Image.Image | Reference] | None,
     settings: AdaptSettings | None = None,
-    guidance: VggGuidance | Sequence[ClipGuidance] | None = None,
+    guidance: VggGuidance | Sequence[Guidance] | None = None,
     encoder: Encoder | None = None,
     texts: tuple[str, str] | None = None,
     work: Path | None = None,
@@ -57,9 +57,10 @@ def adapt(
     Args:
         generator: the source; it stays as it is.
         reference: one artwork or several; None where ``texts`` say what is wanted.
-        settings: :data:`~facelatent.domain_adapt.VGG` if None; :data:`~facelatent.domain_adapt.CLIP` for CLIP.
-        guidance: VGG16 by default; CLIP networks, whose weights a user brings, are always given.
-        encoder: for CLIP's consistency term: an encoder for ``generator``, by default the one that comes with it.
+        settings: :data:`~facelatent.domain_adapt.VGG` if None; :data:`~facelatent.domain_adapt.DIFA` for CLIP, or
+            :data:`~facelatent.domain_adapt.NADA`, its global direction alone.
+        guidance: VGG16 for its own terms; for DIFA's always given: CLIP networks, whose weights a user brings.
+        encoder: for DIFA's consistency term: an encoder for ``generator``, by default the one that comes with it.
         texts: what the source domain and the wanted one are called, for CLIP.
         work: a folder for what a stopped run goes on from, and for a preview every 50 steps.
         name: of the style.
@@ -79,7 +80,7 @@ def adapt(
     chosen = settings or AdaptSettings()
     references = _prepared(reference)
     _check(chosen, references, guidance, texts)
-    terms = _terms(generator, references, chosen, guidance, encoder, texts, say)
+    terms = _terms(generator, references, chosen, guidance, encoder, texts, progress, say)
     record = _record(generator, references, chosen, texts)
     descent = Descent(generator, terms, chosen, record)
     checkpoint = work / CHECKPOINT if work else None
@@ -117,12 +118,12 @@ def _prepared(given: Image.Image | Reference | Sequence[Image.Image | Reference]
 def _check(
     settings: AdaptSettings,
     references: list[Reference],
-    guidance: VggGuidance | Sequence[ClipGuidance] | None,
+    guidance: VggGuidance | Sequence[Guidance] | None,
     texts: tuple[str, str] | None,
 ) -> None:
-    if settings.guidance == "clip" and (guidance is None or isinstance(guidance, VggGuidance)):
+    if settings.terms == "difa" and not guidance:
         raise FacelatentError("CLIP's weights are not given: name them with --clip FILE, or leave CLIP for VGG16")
-    if settings.guidance == "vgg" and texts is not None:
+    if texts is not None and settings.terms == "vgg":
         raise FacelatentError("a text needs CLIP, whose weights are yours to bring: --clip FILE or --clip openai")
     if not references and texts is None:
         raise FacelatentError("nothing to adapt to: give a reference picture, or with CLIP --text SOURCE TARGET")
@@ -132,34 +133,43 @@ def _terms(
     generator: Generator,
     references: list[Reference],
     settings: AdaptSettings,
-    guidance: VggGuidance | Sequence[ClipGuidance] | None,
+    guidance: VggGuidance | Sequence[Guidance] | None,
     encoder: Encoder | None,
     texts: tuple[str, str] | None,
+    progress: bool,
     say: Callable[[str], None],
 ) -> Terms:
-    if settings.guidance == "vgg":
+    if settings.terms == "vgg":
         assert guidance is None or isinstance(guidance, VggGuidance)
-        pool = source_pool(generator, settings.people, settings.psi, settings.seed)
+        pool = source_pool(generator, settings.people, settings.psi, settings.seed, progress)
         seeing = guidance or VggGuidance(device=generator.device)
         return VggTerms(seeing, references, pool, settings.batch, settings.seed, settings.vgg)
-    assert guidance is not None and not isinstance(guidance, VggGuidance)
-    holder = encoder or default_encoder(generator)
-    if holder is None and settings.clip.consistency:
+    assert guidance is not None
+    networks = [guidance] if isinstance(guidance, VggGuidance) else list(guidance)
+    holder = (encoder or default_encoder(generator)) if settings.difa.consistency else None
+    if holder is None and settings.difa.consistency:
         say(f"no encoder for {generator.name}: people are not held consistent; give one with --encoder")
     if isinstance(holder, torch.nn.Module):
         holder.to(generator.device)
-    directions = [text_direction(one, *texts) for one in guidance] if texts else None
-    return ClipTerms(
-        guidance,
+    directions = [text_direction(_reader(one), *texts) for one in networks] if texts else None
+    return DifaTerms(
+        networks,
         references,
         generator,
         holder,
         settings.steps,
         settings.batch,
         settings.seed,
-        settings.clip,
+        settings.difa,
         directions,
+        progress,
     )
+
+
+def _reader(guidance: Guidance) -> DescribesTexts:
+    if not isinstance(guidance, DescribesTexts):
+        raise FacelatentError(f"{guidance.name} reads no texts; --text needs CLIP")
+    return guidance
 
 
 def _record(
@@ -203,7 +213,7 @@ class _Previews:
         if self._work is None:
             return
         after: Tensor = self._descent.draw(self._ws)
-        if isinstance(self._terms, ClipTerms):
+        if isinstance(self._terms, DifaTerms):
             self._terms.previewed(self._before, after)
         rows = [to_images(self._before), to_images(after)]
         titles = ["source", "adapted"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from facelatent.assets import converted
 from facelatent.domain_adapt.parts import SIDE as PARTS_SIDE
@@ -40,7 +42,7 @@ class SourcePool:
         return len(self.ws)
 
 
-def source_pool(generator: Generator, count: int, psi: float, seed: int) -> SourcePool:
+def source_pool(generator: Generator, count: int, psi: float, seed: int, progress: bool = False) -> SourcePool:
     """Draw ``count`` people, or read them from the cache, where a pool is kept for each generator and seed.
 
     Args:
@@ -48,17 +50,22 @@ def source_pool(generator: Generator, count: int, psi: float, seed: int) -> Sour
         count: people.
         psi: truncation.
         seed: of the first; the next ones follow it.
+        progress: show a bar while they are drawn.
     """
     name = f"pool-{generator.fingerprint}-{count}-{round(1000 * psi)}-{seed}"
-    tensors, _ = converted(name, _VERSION, lambda: (_drawn(generator, count, psi, seed), {"generator": generator.name}))
+
+    def build() -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return _drawn(generator, count, psi, seed, progress), {"generator": generator.name}
+
+    tensors, _ = converted(name, _VERSION, build)
     device = generator.device
     return SourcePool(tensors["ws"].to(device), tensors["images"], tensors["parts"].to(device))
 
 
 @torch.no_grad()
-def _drawn(generator: Generator, count: int, psi: float, seed: int) -> dict[str, Tensor]:
+def _drawn(generator: Generator, count: int, psi: float, seed: int, progress: bool) -> dict[str, Tensor]:
     ws, images, parts = [], [], []
-    for number in range(seed, seed + count):
+    for number in tqdm(range(seed, seed + count), desc="people of the source", unit="face", disable=not progress):
         label = class_of(generator, number)
         code = generator.broadcast(generator.sample_w(number, psi, label)).contiguous()
         image = to_arrays(generator.synthesis(code))[0]

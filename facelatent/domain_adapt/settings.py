@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from facelatent.domain_adapt.clip_terms import ClipSettings
+from facelatent.domain_adapt.difa_terms import DifaSettings
 from facelatent.domain_adapt.tuned import Scope
 from facelatent.domain_adapt.vgg_terms import VggWeights
 
-GuidanceKind = Literal["vgg", "clip"]
+TermsKind = Literal["vgg", "difa"]
 
 
 @dataclass(frozen=True)
 class AdaptSettings:
-    """Settings of :func:`~facelatent.domain_adapt.adapt`; see :data:`VGG` and :data:`CLIP` for two that are good.
+    """Settings of :func:`~facelatent.domain_adapt.adapt`; see :data:`VGG` and :data:`DIFA` for two that are good.
 
     Attributes:
-        guidance: which terms guide.
+        terms: which set of them guides: VGG16's own, or DIFA's.
         steps: most steps.
         batch: pictures a step.
         scope: which weights change.
@@ -35,10 +35,10 @@ class AdaptSettings:
         psi: their truncation.
         seed: of everything.
         vgg: VGG16's terms.
-        clip: CLIP's terms.
+        difa: DIFA's terms.
     """
 
-    guidance: GuidanceKind = "vgg"
+    terms: TermsKind = "vgg"
     steps: int = 65
     batch: int = 1
     scope: Scope = "convolutions"
@@ -54,7 +54,7 @@ class AdaptSettings:
     psi: float = 0.85
     seed: int = 0
     vgg: VggWeights = field(default_factory=VggWeights)
-    clip: ClipSettings = field(default_factory=ClipSettings)
+    difa: DifaSettings = field(default_factory=DifaSettings)
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch, self.people) < 1:
@@ -65,9 +65,9 @@ class AdaptSettings:
 
 #: VGG16: the offline default.
 VGG = AdaptSettings()
-#: CLIP: as DIFA was published, whose Adam has lazy regularisation's ratio of 4/5 in its rate and betas.
-CLIP = AdaptSettings(
-    "clip",
+#: DIFA, for CLIP: as published, whose Adam has lazy regularisation's ratio of 4/5 in its rate and betas.
+DIFA = AdaptSettings(
+    "difa",
     steps=301,
     batch=2,
     scope="published",
@@ -81,3 +81,5 @@ CLIP = AdaptSettings(
     patience=None,
     psi=1.0,
 )
+#: StyleGAN-NADA: the global direction alone. A baseline, with whichever guidance.
+NADA = replace(DIFA, difa=DifaSettings(style=0.0, consistency=0.0))

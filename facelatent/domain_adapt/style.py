@@ -18,7 +18,7 @@ from torch import Tensor
 
 from facelatent.delta import changed
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile
-from facelatent.files import load_tensors, save_tensors
+from facelatent.files import reading, save_tensors
 from facelatent.stylegan_ops import Generator, same_w_space
 
 #: Usual ending of style files.
@@ -216,22 +216,14 @@ class Style:
         """
         if Path(path).is_file() and (size := Path(path).stat().st_size) > MAX_BYTES:
             raise InvalidFile(f"{path} has {size >> 20} MB; a style has {MAX_BYTES >> 20} MB at most")
-        tensors, metadata = load_tensors(path)
-        if metadata.pop("kind", None) != "style":
-            raise InvalidFile(f"{path} is a safetensors file but not a style")
-        if (version := metadata.pop("format", None)) != _FORMAT:
-            raise InvalidFile(f"{path} has style format {version!r}; this facelatent reads {_FORMAT}: upgrade it")
-        parts = [_named(tensors, prefix) for prefix in (_WHOLE, _LEFT, _RIGHT)]
-        whole, left, right = parts
-        fitting = left.keys() == right.keys() and not left.keys() & whole.keys()
-        if not fitting or sum(map(len, parts)) != len(tensors) or not _products(left, right):
-            raise InvalidFile(f"{path} is damaged: its tensors do not fit together")
-        if not all(bool(value.isfinite().all()) for value in tensors.values()):
-            raise InvalidFile(f"{path} is damaged: it has values that are not finite")
-        try:
+        with reading(path, "style", (_FORMAT,)) as (_, tensors, metadata):
+            whole, left, right = parts = [_named(tensors, prefix) for prefix in (_WHOLE, _LEFT, _RIGHT)]
+            fitting = left.keys() == right.keys() and not left.keys() & whole.keys()
+            if not fitting or sum(map(len, parts)) != len(tensors) or not _products(left, right):
+                raise InvalidFile(f"{path} is damaged: its tensors do not fit together")
+            if not all(bool(value.isfinite().all()) for value in tensors.values()):
+                raise InvalidFile(f"{path} is damaged: it has values that are not finite")
             return cls(whole, {key: (left[key], right[key]) for key in left}, **metadata)
-        except TypeError as error:
-            raise InvalidFile(f"{path} is not a style that this facelatent can read ({error})") from error
 
     def _shape(self, key: str, weight: Tensor) -> torch.Size:
         """The shape that a difference has, if its product's can be that of ``weight``."""

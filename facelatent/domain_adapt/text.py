@@ -6,7 +6,7 @@ Gal et al., "StyleGAN-NADA: CLIP-Guided Domain Adaptation of Image Generators", 
 from __future__ import annotations
 
 import html
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -57,6 +57,7 @@ TEMPLATES = (
 )
 
 
+@runtime_checkable
 class DescribesTexts(Protocol):
     """Guidance that reads."""
 

@@ -32,8 +32,8 @@ _PLACE, _OTHER_PART = 0.3, 0.2
 _COLOURS = 64
 #: Side at which light and edges are compared, and the blur that is taken from it.
 _LIGHT, _HIGH_PASS = 256, 6
-#: Gradients, in [-1, 1] a pixel, below which a place is flat, and above which it is an edge.
-_FLAT, _EDGE = 0.03, 0.08
+#: Gradients, in [-1, 1] a pixel, above which a place is an edge.
+_EDGE = 0.08
 #: Scales of detail, from the full picture's.
 _DETAIL_SCALES = 3
 #: Power of a wavelet coefficient, in [-1, 1], below which the source has no detail.
@@ -60,7 +60,6 @@ class VggWeights:
         statistics: means and deviations of feature maps, relative.
         structure: self-similarity of features, against the source picture's.
         luminance: correlation of high-passed luminance with the source picture's.
-        flatness: gradients above the source picture's where that is flat.
         edges: gradients below the source picture's where that has strong edges.
         lattice: what repeats every four pixels.
         detail: the finest luminance, place by place against the source picture's.
@@ -72,7 +71,6 @@ class VggWeights:
     statistics: float = 0.6
     structure: float = 6.0
     luminance: float = 3.0
-    flatness: float = 15.0
     edges: float = 20.0
     lattice: float = 30.0
     detail: float = 6.0
@@ -156,7 +154,6 @@ class VggTerms:
             "statistics": lambda: self._statistics(maps),
             "structure": lambda: _structure(maps, source_maps),
             "luminance": lambda: _luminance(images, source),
-            "flatness": lambda: _flatness(images, source),
             "edges": lambda: _edges(images, source),
             "lattice": lambda: _lattice(images, source),
             "detail": lambda: _detail(images, source),
@@ -304,13 +301,6 @@ def _luminance(images: Tensor, source: Tensor) -> Tensor:
 def _high_passed(images: Tensor) -> Tensor:
     light = pictures.luminance(pictures.smaller(images, _LIGHT))
     return (light - pictures.blurred(light, _HIGH_PASS)).flatten(1)
-
-
-def _flatness(images: Tensor, source: Tensor) -> Tensor:
-    found = pictures.gradients(images).abs().sum(1)
-    kept = pictures.gradients(source).abs().sum(1)
-    flat = torch.exp(-(pictures.blurred(kept.mean(1, keepdim=True), 2) / _FLAT).square())
-    return (flat * (found - kept).relu()).mean()
 
 
 def _edges(images: Tensor, source: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from facelatent.colours import palette_distance, with_palette
 from facelatent.domain_adapt import Style
-from facelatent.editor import draw
+from facelatent.editing import draw
 from facelatent.errors import NoFaceFound
 from facelatent.evaluation.consistency import Inverted
 from facelatent.evaluation.edits import EditEffect, EditSummary, Probe, edit_effects, probe_edits, summarise_edits

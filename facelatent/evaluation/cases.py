@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facelatent.editor import draw, photo_crop
+from facelatent.editing import draw
 from facelatent.errors import UnreadableImage
+from facelatent.photo_latents import photo_crop
 from facelatent.stylegan_ops import Generator
 
 #: Seed of the first generated face; codes of training and of boundaries have lower ones.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from facelatent.editor import AttributeEdit, draw
+from facelatent.editing import AttributeEdit, draw
 from facelatent.stylegan_ops import Generator
 
 

@@ -26,7 +26,7 @@ from facelatent.boundaries import (
 )
 from facelatent.boundaries.measures import IDENTITY, PICTURE, Measure, Measures, measure_faces
 from facelatent.boundaries.published import SUFFIXES
-from facelatent.editor import edit_strip
+from facelatent.editing import edit_strip
 from facelatent.errors import InvalidFile
 from facelatent.stylegan_ops import Generator
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from facelatent.boundaries import SCORERS, Boundary, load_boundary, locate_faces
-from facelatent.editor import AttributeEdit, draw
+from facelatent.editing import AttributeEdit, draw
 from facelatent.evaluation.cases import Source, generated_cases
 from facelatent.evaluation.consistency import Inverted
 from facelatent.faces import identity

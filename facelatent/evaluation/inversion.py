@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageChops
 from tqdm import tqdm
 
-from facelatent.editor import draw
+from facelatent.editing import draw
 from facelatent.errors import AssetUnavailable, FacelatentError
 from facelatent.evaluation.cases import Case
 from facelatent.evaluation.consistency import Inverter, editing_consistency

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,20 +77,19 @@ def save_animation(
         fps: frames a second.
         max_bytes: the largest file that is wanted. One that would be larger is scaled down, and if that were too much,
             has every other frame left out at half the rate; what is returned says so.
-        note: what a GIF's or WebP's metadata says it is, None for nothing; see :mod:`facelatent.note`.
+        note: what its metadata says it is, None for nothing; see :mod:`facelatent.note`.
 
     Raises:
         FacelatentError: an unknown ending, MP4 without the extra ``video``, or no clip worth seeing is so small.
         UnwritableOutput: the folder cannot be written.
     """
     check_animation(path)
-    write = {".gif": _save_gif, ".webp": _save_webp, ".mp4": _save_mp4}[Path(path).suffix.lower()]
-    noted = note_options(Path(path).suffix.lower().removeprefix(".").upper(), note)
+    write = _writer(Path(path).suffix.lower(), frames, note)
     scale, step = 1.0, 1
     with atomic_path(path) as temporary:
         while True:
             reduced = _reduced(frames, scale, step)
-            write(reduced, temporary, fps / step, noted)
+            write(reduced, temporary, fps / step)
             size = temporary.stat().st_size
             if max_bytes is None or size <= max_bytes:
                 return Clip(len(reduced), reduced[0].size, fps / step, size, (scale, step) != (1.0, 1))
@@ -136,8 +136,19 @@ def _milliseconds(fps: float) -> int:
     return max(round(100 / fps), 2) * 10
 
 
-def _save_gif(frames: Sequence[Image.Image], path: Path, fps: float, noted: dict[str, Any]) -> None:
-    pictures, counts = _changes(*_quantise(frames))
+def _writer(
+    suffix: str, frames: Sequence[Image.Image], note: str | None
+) -> Callable[[Sequence[Image.Image], Path, float], None]:
+    """What writes ``frames``, or fewer and smaller ones, to a file at a rate."""
+    noted = note_options(suffix.removeprefix(".").upper(), note)
+    if suffix == ".gif":
+        # However often a size is tried, the palette is found once.
+        return partial(_save_gif, palette=_Palette.of(frames), noted=noted)
+    return partial({".webp": _save_webp, ".mp4": _save_mp4}[suffix], noted=noted)
+
+
+def _save_gif(frames: Sequence[Image.Image], path: Path, fps: float, palette: _Palette, noted: dict[str, Any]) -> None:
+    pictures, counts = _changes(_quantise(frames, palette.nearest), palette.colours)
     durations = [count * _milliseconds(fps) for count in counts]
     pictures[0].save(
         path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False, disposal=1,
@@ -151,12 +162,20 @@ def _save_webp(frames: Sequence[Image.Image], path: Path, fps: float, noted: dic
 
 
 def _save_mp4(frames: Sequence[Image.Image], path: Path, fps: float, noted: dict[str, Any]) -> None:
-    import imageio.v3 as iio
+    from imageio_ffmpeg import write_frames
 
     # The codec halves the colours' resolution: sides must be even.
-    width, height = (side - side % 2 for side in frames[0].size)
-    stacked = np.stack([np.asarray(frame)[:height, :width] for frame in frames])
-    iio.imwrite(path, stacked, fps=fps, codec="libx264", quality=8, macro_block_size=2)
+    size = (frames[0].width // 2 * 2, frames[0].height // 2 * 2)
+    # What players take for granted differs: said in the file, colours are the same in all of them.
+    tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+    parameters = ["-vf", f"scale=out_color_matrix=bt709,{tags}", "-movflags", "+faststart"]
+    if noted:
+        parameters += ["-metadata", f"comment={noted['comment'].decode()}"]
+    writer = write_frames(path, size, fps=fps, codec="libx264", quality=8, macro_block_size=2, output_params=parameters)
+    writer.send(None)
+    for frame in frames:
+        writer.send(frame.crop((0, 0, *size)).tobytes())
+    writer.close()
 
 
 def _changes(indices: np.ndarray, palette: bytes) -> tuple[list[Image.Image], list[int]]:
@@ -177,19 +196,35 @@ def _changes(indices: np.ndarray, palette: bytes) -> tuple[list[Image.Image], li
     return pictures, counts
 
 
-def _quantise(frames: Sequence[Image.Image]) -> tuple[np.ndarray, bytes]:
-    """Palette indices [n, H, W] and one palette for the whole clip.
+@dataclass(frozen=True)
+class _Palette:
+    """A GIF's colours, one palette for the whole clip.
+
+    Attributes:
+        colours: 256 times red, green, blue.
+        nearest: [64, 64, 64] index of the colour nearest to one's upper six bits.
+    """
+
+    colours: bytes
+    nearest: np.ndarray
+
+    @classmethod
+    def of(cls, frames: Sequence[Image.Image]) -> _Palette:
+        pixels = np.stack([np.asarray(frame.convert("RGB")) for frame in frames]).reshape(-1, 3)
+        sample = pixels[np.random.default_rng(0).integers(0, len(pixels), _PALETTE_PIXELS)]
+        clusters = min(_COLOURS, len(np.unique(sample, axis=0)))
+        means = MiniBatchKMeans(clusters, batch_size=8192, n_init=1, random_state=0).fit(sample.astype(np.float32))
+        colours = np.zeros((256, 3), np.uint8)
+        colours[:clusters] = np.clip(means.cluster_centers_.round(), 0, 255)
+        return cls(colours.tobytes(), _nearest_table(means))
+
+
+def _quantise(frames: Sequence[Image.Image], nearest: np.ndarray) -> np.ndarray:
+    """Palette indices [n, H, W].
 
     The dither pattern stands still, and a pixel keeps its colour until it would differ visibly: nothing boils.
     """
     stacked = np.stack([np.asarray(frame) for frame in frames])
-    pixels = stacked.reshape(-1, 3)
-    sample = pixels[np.random.default_rng(0).integers(0, len(pixels), _PALETTE_PIXELS)]
-    clusters = min(_COLOURS, len(np.unique(sample, axis=0)))
-    means = MiniBatchKMeans(clusters, batch_size=8192, n_init=1, random_state=0).fit(sample.astype(np.float32))
-    palette = np.zeros((256, 3), np.uint8)
-    palette[:clusters] = np.clip(means.cluster_centers_.round(), 0, 255)
-    nearest = _nearest_table(means)
     pattern = np.kron(np.ones([-(-side // 8) for side in stacked.shape[1:3]]), _bayer(8))
     pattern = ((pattern[: stacked.shape[1], : stacked.shape[2], None] * 2 - 1) * _DITHER).astype(np.float32)
     indices = np.empty(stacked.shape[:3], np.uint8)
@@ -202,7 +237,7 @@ def _quantise(frames: Sequence[Image.Image]) -> tuple[np.ndarray, bytes]:
             wanted = np.where(far, wanted, indices[number - 1])
             painted[far] = frame[far]
         indices[number] = wanted
-    return indices, palette.tobytes()
+    return indices
 
 
 def _nearest_table(means: MiniBatchKMeans) -> np.ndarray:

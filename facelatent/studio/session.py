@@ -14,13 +14,11 @@ import torch
 from PIL import Image
 
 from facelatent.boundaries import SCORERS, Boundary
-from facelatent.editor import (
+from facelatent.clips import animation_frames
+from facelatent.editing import (
     AttributeEdit,
-    animation_frames,
     apply_edits,
     draw,
-    kept_latent,
-    latent_path,
     paste_edit,
     shift_of,
     targeted,
@@ -31,6 +29,7 @@ from facelatent.images import open_image, save_image
 from facelatent.inversion import Recipe, aligned_crop, invert_with
 from facelatent.inversion.alignment import AlignedFace
 from facelatent.latent import SUFFIX, Latent
+from facelatent.photo_latents import kept_latent, latent_path
 from facelatent.photos import open_photo, save_photo
 from facelatent.progress import Progress
 from facelatent.render import save_animation
@@ -194,7 +193,7 @@ class Session:
         return None
 
     def _inverted(self, recipe: Recipe, progress: Progress = False) -> Latent:
-        """The latent that :func:`~facelatent.editor.invert_photo` finds, without looking for the face again."""
+        """The latent that :func:`~facelatent.photo_latents.invert_photo` finds, without looking for the face again."""
         assert self._crop is not None
         assert self.photo is not None
         latent = invert_with(
@@ -318,7 +317,7 @@ class Session:
         if not edits:
             raise FacelatentError("move a slider first: a GIF goes from the unedited face to the edited one and back")
         drawn = animation_frames(
-            self._drawing(look.style), self._ready().ws, [], edits, frames, min(size, self.bench.generator.resolution)
+            self._styled(look.style), self._ready(), [], edits, frames, min(size, self.bench.generator.resolution)
         )
         return self._file(".gif", lambda path: save_animation(drawn, path))
 

@@ -126,7 +126,9 @@ def import_generator(name: str, path: str | Path, overwrite: bool = False) -> Pa
         )
     target = _imports() / f"{name}.safetensors"
     if target.exists() and not overwrite:
-        raise UnwritableOutput(f"a generator called {name!r} is imported already; choose another name or overwrite it")
+        raise UnwritableOutput(
+            f"a generator called {name!r} is imported already; choose another name, or pass --overwrite"
+        )
     return convert(path, target, overwrite=overwrite, name=name)
 
 

@@ -13,9 +13,8 @@ from torch.nn import functional as F
 
 from facelatent.boundaries.scorers.crops import crop
 from facelatent.boundaries.scorers.interface import FaceScorer, file_version
-from facelatent.errors import InvalidFile
 from facelatent.faces import Face
-from facelatent.files import load_tensors, save_tensors
+from facelatent.files import reading, save_tensors
 
 _FORMAT = 1
 _KIND = "attribute-classifier"
@@ -96,20 +95,11 @@ class AttributeClassifier:
         Raises:
             InvalidFile: it is missing or is something else.
         """
-        state, metadata = load_tensors(path)
-        if metadata.get("kind") != _KIND:
-            raise InvalidFile(
-                f"{path} is a safetensors file but not a classifier of 'facelatent attributes train-classifier'"
-            )
-        if (version := metadata.get("format")) != _FORMAT:
-            raise InvalidFile(f"{path} has classifier format {version!r}; this facelatent reads {_FORMAT}: upgrade it")
-        try:
+        with reading(path, _KIND, (_FORMAT,)) as (_, state, metadata):
             attributes = tuple(metadata["attributes"])
             network = AttributeNet(len(attributes), state["stem.weight"].shape[0])
             network.load_state_dict(state)
             return cls(network.eval().requires_grad_(False), attributes, int(metadata["side"]), metadata["report"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InvalidFile(f"{path} is not a classifier that this facelatent can read ({error})") from error
 
 
 class CelebaScorer(FaceScorer):

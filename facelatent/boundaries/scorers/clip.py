@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from facelatent.files import load_tensors
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 _INSTALL = "pip install 'facelatent[clip]'"
+#: Declarations last as long as these objects.
+_DECLARED: list[torch.library.Library] = []
 
 
 class ClipScorer(FaceScorer):
@@ -101,12 +104,32 @@ def import_open_clip() -> Any:
         ScorerUnavailable: it is not installed, or cannot be imported.
     """
     try:
+        _declare_operators_of_torchvision()
         import open_clip
     except Exception as error:  # torchvision, which it imports, raises RuntimeError beside another build of torch
         missing = isinstance(error, ModuleNotFoundError) and error.name in ("open_clip", "ftfy")
         reason = "is not installed" if missing else f"cannot be imported ({error})"
         raise ScorerUnavailable(f"CLIP needs open_clip, which {reason}; run: {_INSTALL}") from error
     return open_clip
+
+
+def _declare_operators_of_torchvision() -> None:
+    """Let torchvision be imported where its operators cannot be loaded: built for CUDA, beside a torch for the CPU.
+
+    It then describes operators that are not there, and fails. open_clip uses none of them, so that their names do.
+    """
+    while True:
+        try:
+            import torchvision  # noqa: F401
+        except RuntimeError as error:
+            lacking = re.fullmatch(r"operator torchvision::(\w+) does not exist", str(error))
+            if lacking is None:
+                raise
+            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+            library.define(f"{lacking[1]}(...) -> ...")  # type: ignore[no-untyped-call]
+            _DECLARED.append(library)
+        else:
+            return
 
 
 def clip_state(path: Path) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,15 +103,25 @@ def _network(weights: str, model: str, quick_gelu: bool) -> tuple[Any, str]:
         raise GuidanceUnavailable(
             f"no CLIP weights at {weights!r}: it is neither a file, an asset nor an open_clip tag of {model} ({known})"
         )
-    try:
-        if not path.is_file():
-            return open_clip.create_model(model, pretrained=weights, force_quick_gelu=quick_gelu), weights
-        network = open_clip.create_model(model, force_quick_gelu=quick_gelu)
-    except Exception as error:  # the hub's client raises its own kinds
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise GuidanceUnavailable(f"open_clip cannot make {model} with weights {weights!r} ({reason})") from error
+    if not path.is_file():
+        return _fetched(open_clip, weights, model, quick_gelu), weights
+    network = open_clip.create_model(model, force_quick_gelu=quick_gelu)
     try:
         network.load_state_dict(clip_state(path))
     except RuntimeError as error:
         raise UnsupportedCheckpoint(f"{weights} is not the weights of {model}: {str(error)[:200]}") from error
     return network, file_version(path)
+
+
+def _fetched(open_clip: Any, tag: str, model: str, quick_gelu: bool) -> Any:
+    logging.disable(logging.ERROR)  # the hub's client tells the same failure three times
+    try:
+        return open_clip.create_model(model, pretrained=tag, force_quick_gelu=quick_gelu)
+    except Exception as error:  # the hub's client raises its own kinds
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
+        raise GuidanceUnavailable(
+            f"open_clip cannot fetch the weights {tag!r} of {model} ({reason[:200]}); check the network, or fetch them "
+            "elsewhere and name the file"
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)

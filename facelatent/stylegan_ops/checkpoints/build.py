@@ -101,7 +101,7 @@ def convert(
     if target.suffix not in suffixes:
         raise UnwritableOutput(f"{target} must end with {' or '.join(suffixes)} for {to}")
     if target.exists() and not overwrite:
-        raise UnwritableOutput(f"{target} exists; choose another name, or ask to overwrite it")
+        raise UnwritableOutput(f"{target} exists; choose another name, or pass --overwrite")
     checkpoint = read_checkpoint(source)
     generator = build_generator(checkpoint, Path(source).stem)
     if to == "facelatent":

@@ -1,17 +1,17 @@
-"""The command ``animate``; ``cli.py`` adds it to its own."""
+"""The command ``animate``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     check_outputs,
     chosen_generator,
     chosen_styles,
@@ -20,22 +20,22 @@ from facelatent.cli_common import (
     style_record,
     write_json,
 )
-from facelatent.cli_photos import (
-    _attributes,
-    _check_latent_photo,
-    _check_paste,
-    _check_source,
-    _default_out,
-    _described,
-    _edits,
-    _face_options,
-    _latent,
-    _note,
-    _one_each,
-    _paste,
-    _pasted_photo,
-    _photo_of_latent,
-    _source,
+from facelatent.commands.pipes import is_piped, to_stdout
+from facelatent.commands.sources import (
+    attributes_option,
+    check_photo,
+    check_photo_option,
+    check_source,
+    chosen_edits,
+    chosen_note,
+    default_target,
+    described,
+    face_options,
+    latent_for,
+    one_each,
+    paste_options,
+    photo_to_paste,
+    source_argument,
 )
 from facelatent.errors import FacelatentError
 
@@ -82,8 +82,8 @@ class _Settings:
 
 
 @click.command()
-@_source
-@_attributes
+@source_argument
+@attributes_option
 @click.option("--from", "starts", multiple=True, type=float, help="Strength at the start.  [default: -3]")
 @click.option("--to", "ends", multiple=True, type=float, help="Strength at the end.  [default: 3]")
 @click.option(
@@ -117,16 +117,28 @@ class _Settings:
 @click.option(
     "--bounce/--no-bounce", default=None, help="Run there and back.  [default: unless the end is as the beginning]"
 )
-@click.option("-o", "--out", help=".gif, .webp, .mp4, or FOLDER/ for PNG frames.  [default: SOURCE-NAME.gif]")
+@click.option(
+    "-o",
+    "--out",
+    metavar="FILE|FOLDER/|-",
+    help=".gif, .webp, .mp4, a folder of PNG frames, or - for stdout.  [default: SOURCE-NAME.gif]",
+)
+@click.option(
+    "--format",
+    "clip_format",
+    type=click.Choice(("gif", "webp", "mp4")),
+    default="gif",
+    show_default=True,
+    help="Of a clip whose name you do not give, as on standard output.",
+)
 @click.option(
     "--max-size", "max_bytes", callback=_bytes, metavar="6MB", help="Scale down, or drop frames, to fit this."
 )
 @click.option("--caption", type=click.Choice(("label", "sliders")), help="Write numbers, or sliders, under the frames.")
 @click.option("--compare", is_flag=True, help="Show the original beside it.")
-@_paste
-@_photo_of_latent
+@paste_options
 @style_options
-@_face_options
+@face_options
 def animate(
     source: Path,
     attributes: tuple[str, ...],
@@ -149,52 +161,67 @@ def animate(
       facelatent animate me.jpg --attr smile --paste --size 1024 -o portrait.webp
       facelatent animate me.latent.safetensors --to-latent anna.jpg --to-latent bo.jpg --pause 0.5
       facelatent animate me.jpg --attr yaw --caption sliders --compare --max-size 6MB -o turn.gif
+      facelatent animate - --attr smile < me.jpg > smile.gif
       facelatent animate me.jpg --boundary pose.pt --from -1 --to 1 -o frames/
       facelatent animate me.jpg --style mona.safetensors --key 0:style=0 --key 1:style=0.8
     """
-    from facelatent.render import check_animation, check_frames
-
     names = ("frames", "fps", "size", "pause", "bounce", "caption", "compare", "paste", "photo")
     settings = _Settings(**{name: options.pop(name) for name in names})
-    if (starts or ends) and not attributes:
-        raise click.UsageError("--from and --to are for --attr")
-    first = _one_each(attributes, starts or (-3.0,), "--from") if attributes else ()
-    last = _one_each(attributes, ends or (3.0,), "--to") if attributes else ()
-    timeline = _timeline(dict(zip(attributes, zip(first, last, strict=True), strict=True)), keys, others, ease)
+    timeline = _timeline(_ends(attributes, starts, ends), keys, others, ease)
     way = _way(timeline, settings.bounce)
     if ease is None and way == "once":
-        timeline = type(timeline)(timeline.keys, "linear")
-    target = Path(out) if out else _default_out(source, f"-{Path(timeline.names[0]).name.split('.')[0]}.gif")
+        timeline = replace(timeline, ease="linear")
+    target = _target(source, out, timeline, options.pop("clip_format"))
     into_folder = out is not None and (out.endswith(("/", os.sep)) or target.is_dir())
+    check_photo_option(settings.paste, settings.photo)
     check_outputs(source, target / "0001.png" if into_folder else target, options["json_file"])
-    if into_folder and max_bytes:
-        raise click.UsageError("--max-size is for a file, not for a folder of frames")
-    check_frames(target) if into_folder else check_animation(target)
-    _check_paste(settings.paste, settings.photo)
+    _check_target(target, into_folder, max_bytes)
     for face in (source, *others):
-        _check_source(face)
-    _check_latent_photo(source, settings.paste, settings.photo)
+        check_source(face)
+    check_photo(source, settings.paste, settings.photo)
     scene = _scene(source, others, timeline, walk, options)
     scene.check(timeline)
     frames = _frames(source, scene, timeline, way, settings, options)
-    clip = _saved(frames, target, settings.fps, max_bytes, into_folder, _note(scene.latents[0], options))
+    clip = _saved(frames, target, settings.fps, max_bytes, into_folder, chosen_note(scene.latents[0], options))
     click.echo(f"wrote {target} ({_clip_line(clip, frames)})")
-    ends_at = [scene.edits_at(timeline.at(time)) for time in (0, 1)]
-    write_json(
-        options["json_file"],
-        {
-            "animation": str(target),
-            "frames": clip.frames,
-            "size": clip.size,
-            "fps": clip.fps,
-            "bytes": clip.bytes,
-            "keys": [{"time": key.time, **key.values} for key in timeline.keys],
-            "ease": timeline.ease,
-            "from": _described(ends_at[0]),
-            "to": _described(ends_at[1]),
-        }
-        | style_record(options),
+    write_json(options["json_file"], _record(target, clip, scene, timeline) | style_record(options))
+
+
+def _ends(
+    attributes: tuple[str, ...], starts: tuple[float, ...], ends: tuple[float, ...]
+) -> dict[str, tuple[float, float]]:
+    """What ``--from`` and ``--to`` say of each ``--attr``."""
+    if not attributes:
+        if starts or ends:
+            raise click.UsageError("--from and --to are for --attr")
+        return {}
+    pairs = zip(
+        one_each(attributes, starts or (-3.0,), "--from"), one_each(attributes, ends or (3.0,), "--to"), strict=True
     )
+    return dict(zip(attributes, pairs, strict=True))
+
+
+def _target(source: Path, out: str | None, timeline: Timeline, clip_format: str) -> Path:
+    """Where the clip goes."""
+    if out in ("-/", "-" + os.sep):
+        raise click.UsageError("a folder of frames cannot go to standard output: name it, such as -o frames/")
+    if out == "-" or (out is None and is_piped(source)):
+        if clip_format == "mp4":
+            raise click.UsageError("an MP4 cannot go to standard output: name its file, or choose --format webp")
+        return to_stdout(click.get_current_context(), f".{clip_format}")
+    first = Path(timeline.names[0]).name.split(".")[0]
+    return Path(out) if out else default_target(source, f"-{first}.{clip_format}")
+
+
+def _check_target(target: Path, into_folder: bool, max_bytes: int | None) -> None:
+    from facelatent.render import check_animation, check_frames
+
+    if not into_folder:
+        check_animation(target)
+        return
+    if max_bytes:
+        raise click.UsageError("--max-size is for a file, not for a folder of frames")
+    check_frames(target)
 
 
 def _timeline(
@@ -235,8 +262,8 @@ def _scene(source: Path, others: tuple[Path, ...], timeline: Timeline, walk: str
     for style, _ in styles:
         style.check(generator)
     names = tuple(name for name in timeline.names if name != WALK and name.partition(".")[0] != STYLE)
-    edits = _edits(generator, names, (0.0,) * len(names), (None,) * len(names))
-    latents = tuple(_latent(face, generator, options) for face in (source, *others))
+    edits = chosen_edits(generator, names, (0.0,) * len(names), (None,) * len(names))
+    latents = tuple(latent_for(face, generator, options) for face in (source, *others))
     return Scene(generator, latents, dict(zip(names, edits, strict=True)), styles, walk)  # type: ignore[arg-type]
 
 
@@ -244,19 +271,16 @@ def _frames(
     source: Path, scene: Scene, timeline: Timeline, way: Way, settings: _Settings, options: dict[str, Any]
 ) -> list[Image.Image]:
     """All frames, in the photo, beside the original and with captions as asked for."""
-    from dataclasses import replace
-
     from facelatent.clips import timeline_frames
-    from facelatent.editor import paste_frames, scaled_photo
+    from facelatent.editing import paste_frames, scaled_photo
     from facelatent.images import to_rgb
     from facelatent.photos import open_photo
 
     places = timeline.places(settings.frames, way, round(settings.pause * settings.fps))
     size, latent = settings.size, scene.latents[0]
     if settings.paste:
-        opened = to_rgb(open_photo(_pasted_photo(source, latent, settings.photo)).image)
-        picture, latent, side = scaled_photo(opened, latent, size)
-        size = min(max(side, 64), scene.generator.resolution)
+        opened = to_rgb(open_photo(photo_to_paste(source, latent, settings.photo)).image)
+        picture, latent, size = scaled_photo(opened, latent, scene.generator, size)
         scene = replace(scene, latents=(latent, *scene.latents[1:]))
     frames = timeline_frames(scene, timeline, places, size, progress=on_terminal())
     original = None
@@ -269,7 +293,8 @@ def _frames(
 
 def _original(source: Path, latent: Latent, scene: Scene, size: int, options: dict[str, Any]) -> Image.Image:
     """The photo's crop, or of a latent its picture without edits."""
-    from facelatent.editor import draw, is_latent, photo_crop
+    from facelatent.editing import draw
+    from facelatent.photo_latents import is_latent, photo_crop
 
     if is_latent(source):
         return draw(latent.generator_for(scene.generator), latent.ws, size)[0]
@@ -306,6 +331,21 @@ def _saved(
     if into_folder:
         return save_frames(frames, target, fps, note)
     return save_animation(frames, target, fps, max_bytes, note)
+
+
+def _record(target: Path, clip: Clip, scene: Scene, timeline: Timeline) -> dict[str, Any]:
+    """What ``--json`` records."""
+    return {
+        "animation": str(target),
+        "frames": clip.frames,
+        "size": clip.size,
+        "fps": clip.fps,
+        "bytes": clip.bytes,
+        "keys": [{"time": key.time, **key.values} for key in timeline.keys],
+        "ease": timeline.ease,
+        "from": described(scene.edits_at(timeline.at(0))),
+        "to": described(scene.edits_at(timeline.at(1))),
+    }
 
 
 def _clip_line(clip: Clip, frames: list[Image.Image]) -> str:

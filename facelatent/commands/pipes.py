@@ -191,7 +191,7 @@ def _from_stdin(context: click.Context) -> Path:
     if any(path.name.startswith(_STEM) for path in folder.iterdir()):
         raise click.UsageError("standard input can be read only once: give '-' once", context)
     if sys.stdin is None or sys.stdin.isatty():
-        raise click.UsageError("'-' reads a photo from standard input, and nothing is piped into it", context)
+        raise click.UsageError("'-' reads standard input, and nothing is piped into it: add < me.jpg", context)
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if not data:
         raise UnreadableImage("standard input is empty (0 bytes)")

@@ -1,4 +1,4 @@
-"""The commands about generator files: ``convert``, ``inspect`` and ``generators``; ``cli.py`` adds them to its own."""
+"""The commands about generator files: ``convert``, ``inspect`` and ``generators``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -110,7 +110,13 @@ def _description(found: Inspection) -> str:
 
 @click.group()
 def generators() -> None:
-    """Keep generators under names of your own, and list them."""
+    """Keep generators under names of your own, and list them.
+
+    \b
+    Examples:
+      facelatent generators import ffhq ffhq.pkl
+      facelatent generators list
+    """
 
 
 @generators.command("import")
@@ -131,7 +137,12 @@ def import_command(name: str, file: Path, overwrite: bool) -> None:
 
 @generators.command("list")
 def list_command() -> None:
-    """Show the generators that have a name."""
+    """Show the generators that have a name.
+
+    \b
+    Example:
+      facelatent generators list
+    """
     from facelatent.stylegan_ops import DEFAULT_GENERATOR, imported_generators
 
     for name in (DEFAULT_GENERATOR, *imported_generators()):

@@ -1,4 +1,4 @@
-"""The command ``studio``; ``cli.py`` adds it to its own."""
+"""The command ``studio``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import chosen_generator, chosen_recipe, device_option, generator_option, recipe_options
+from facelatent.commands.common import chosen_generator, chosen_recipe, device_option, generator_option, recipe_options
+from facelatent.commands.pipes import expanded
 from facelatent.errors import FacelatentError
-from facelatent.pipes import expanded
 
 if TYPE_CHECKING:
     from facelatent.studio import Workbench

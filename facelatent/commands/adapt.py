@@ -1,4 +1,4 @@
-"""The command that adapts a generator to an artwork: ``adapt``; ``cli.py`` adds it to its own."""
+"""The command that adapts a generator to an artwork: ``adapt``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     check_outputs,
     chosen_generator,
     device_option,
@@ -18,12 +18,12 @@ from facelatent.cli_common import (
     on_terminal,
     write_json,
 )
+from facelatent.commands.pipes import expanded
 from facelatent.errors import FacelatentError
-from facelatent.pipes import expanded
 
 if TYPE_CHECKING:
     from facelatent.domain_adapt import AdaptSettings
-    from facelatent.domain_adapt.guidance import ClipGuidance
+    from facelatent.domain_adapt.guidance import ClipGuidance, VggGuidance
 
 #: Architectures that DIFA was published with, in the order of --clip.
 _MODELS = ("ViT-B-32", "ViT-B-16")
@@ -73,16 +73,21 @@ def add_to(group: click.Group) -> None:
 )
 @click.option("--faithful", is_flag=True, help="With --clip: the published code with its quirks.")
 @click.option(
+    "--direction-only",
+    is_flag=True,
+    help="The global direction alone, as StyleGAN-NADA has it, by CLIP or VGG16: a baseline to compare with.",
+)
+@click.option(
     "--encoder",
     "encoder_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="With --clip: encoder that holds people consistent.  [default: the one that comes with the generator]",
 )
-@click.option("--steps", type=click.IntRange(1), help="Most steps.  [default: 65; with --clip 301]")
-@click.option("--batch", type=click.IntRange(1), help="Pictures a step.  [default: 1; with --clip 2]")
+@click.option("--steps", type=click.IntRange(1), help="Most steps.  [default: 65; with --clip or --direction-only 301]")
+@click.option("--batch", type=click.IntRange(1), help="Pictures a step.  [default: 1; with those 2]")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), help="Learning rate.  [default: 0.001; with --clip 0.0016]"
+    "--rate", type=click.FloatRange(0, min_open=True), help="Learning rate.  [default: 0.001; with those 0.0016]"
 )
 @click.option("--seed", type=click.IntRange(0, 2**16 - 1), default=0, show_default=True, help="Of the people drawn.")
 @click.option(
@@ -124,14 +129,14 @@ def adapt(references: tuple[Path, ...], out: Path | None, **options: Any) -> Non
         raise FacelatentError(f"{target} is the reference itself; choose another output path")
     prepared = _references(references)
     generator = chosen_generator(options)
-    clips = _clips(options, str(generator.device))
+    guidance = _guidance(options, str(generator.device))
     encoder = load_encoder(options["encoder_file"], generator.device) if options["encoder_file"] else None
     try:
         style = run(
             generator,
             prepared or None,
             settings,
-            clips or None,
+            guidance,
             encoder,
             texts,
             work,
@@ -151,7 +156,7 @@ def adapt(references: tuple[Path, ...], out: Path | None, **options: Any) -> Non
 
 
 def _settings(options: dict[str, Any]) -> AdaptSettings:
-    from facelatent.domain_adapt import CLIP, FAITHFUL, VGG
+    from facelatent.domain_adapt import DIFA, FAITHFUL, NADA, VGG
 
     if not options["clips"]:
         for name, option in (("faithful", "--faithful"), ("encoder_file", "--encoder"), ("models", "--clip-model")):
@@ -159,9 +164,11 @@ def _settings(options: dict[str, Any]) -> AdaptSettings:
                 raise click.UsageError(f"{option} belongs to --clip")
         if options["texts"]:
             raise FacelatentError("--text needs CLIP, whose weights you bring: add --clip FILE or --clip openai")
-    settings = CLIP if options["clips"] else VGG
+    settings = DIFA if options["clips"] else VGG
     if options["faithful"]:
-        settings = replace(settings, clip=FAITHFUL)
+        settings = replace(settings, difa=FAITHFUL)
+    if options["direction_only"]:
+        settings = replace(NADA, difa=replace(settings.difa, style=0.0, consistency=0.0))
     changes = {name: options[name] for name in ("steps", "batch", "rate") if options[name] is not None}
     return replace(settings, seed=options["seed"], **changes)
 
@@ -173,10 +180,11 @@ def _references(paths: tuple[Path, ...]) -> list[Any]:
     return [prepare_reference(open_image(path), str(path)) for path in paths]
 
 
-def _clips(options: dict[str, Any], device: str) -> list[ClipGuidance]:
+def _guidance(options: dict[str, Any], device: str) -> VggGuidance | list[ClipGuidance] | None:
+    from facelatent.domain_adapt.guidance import ClipGuidance, VggGuidance
+
     if not options["clips"]:
-        return []
-    from facelatent.domain_adapt.guidance import ClipGuidance
+        return VggGuidance(device=device) if options["direction_only"] else None
 
     models = options["models"] or _MODELS[: len(options["clips"])]
     if len(models) != len(options["clips"]):

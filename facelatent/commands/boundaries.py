@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     chosen_generator,
     device_option,
     folder_option,
@@ -199,7 +199,7 @@ def _save_strips(found: list[Boundary], generator: Any, face: int, out: Path) ->
     import torch
     from tqdm import tqdm
 
-    from facelatent.editor import edit_strip
+    from facelatent.editing import edit_strip
     from facelatent.images import save_image
 
     with torch.no_grad():

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     check_outputs,
     chosen_generator,
     device_option,

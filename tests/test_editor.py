@@ -17,7 +17,7 @@ from PIL import Image
 from test_style import a_style
 
 import facelatent
-from facelatent import Editor, editor, editor_api, notebook, show
+from facelatent import Editor, editing, editor, notebook, show
 from facelatent.boundaries import Boundary, loading
 from facelatent.cli import main
 from facelatent.errors import FacelatentError, IncompatibleLatent, UnknownAttribute
@@ -42,7 +42,7 @@ def home(tmp_path: Path, tiny_generator: MobileStyleGAN, monkeypatch: pytest.Mon
             shipped[name]
         )
     monkeypatch.setattr(loading, "shipped_boundaries", lambda: shipped)
-    monkeypatch.setattr(editor_api, "load_generator", lambda name, device: tiny_generator)
+    monkeypatch.setattr(editor, "load_generator", lambda name, device: tiny_generator)
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).resize((128, 128)).save("me.jpg")
     ws = tiny_generator.broadcast(tiny_generator.sample_w(5, 0.8)).detach()
@@ -57,7 +57,7 @@ def home(tmp_path: Path, tiny_generator: MobileStyleGAN, monkeypatch: pytest.Mon
     return folder
 
 
-@pytest.mark.parametrize(("module", "least"), [(editor_api, 6), (notebook, 1)])
+@pytest.mark.parametrize(("module", "least"), [(editor, 6), (notebook, 1)])
 def test_docstrings(home: Path, module: ModuleType, least: int) -> None:
     runner = doctest.DocTestRunner()
     tests = [test for test in doctest.DocTestFinder().find(module, module.__name__) if test.examples]
@@ -69,8 +69,8 @@ def test_docstrings(home: Path, module: ModuleType, least: int) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_examples_of_the_docs(page: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(editor_api, "targeted", lambda edits, goals, latent, generator: (list(edits), []))
-    monkeypatch.setattr(editor, "region_mask", lambda name, image: Image.open("half.png"))
+    monkeypatch.setattr(editor, "targeted", lambda edits, goals, latent, generator: (list(edits), []))
+    monkeypatch.setattr(editing, "region_mask", lambda name, image: Image.open("half.png"))
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.S)
     blocks = [block for block in blocks if "Editor" in block]
     assert blocks
@@ -104,9 +104,9 @@ def test_goals_are_found_once_and_by_the_same_function(home: Path, monkeypatch: 
 
     def found(edits, goals, latent, generator):
         calls.append([(one.boundary.attribute, value) for one, value in goals])
-        return [*edits, *(editor.replace(one, alpha=1.5) for one, _ in goals)], ["age: out of reach"]
+        return [*edits, *(editing.replace(one, alpha=1.5) for one, _ in goals)], ["age: out of reach"]
 
-    monkeypatch.setattr(editor_api, "targeted", found)
+    monkeypatch.setattr(editor, "targeted", found)
     forty = Editor.open("me.jpg").edit("smile", 2).to("age", 40).hold("gender", "yaw")
     assert calls == []
     forty.picture()

@@ -1,4 +1,4 @@
-"""The commands about compiled kernels: ``kernels build`` and ``kernels status``; ``cli.py`` adds them to its own."""
+"""The commands about compiled kernels: ``kernels build`` and ``kernels status``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -22,6 +22,11 @@ def kernels() -> None:
     """Compile the fast operators ahead of their first use, and say how they stand.
 
     Without them everything runs on plain PyTorch.
+
+    \b
+    Examples:
+      facelatent kernels status
+      facelatent kernels build
     """
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from facelatent.commands.pipes import TargetFile, is_quiet, json_text, named, quiet_option
 from facelatent.errors import FacelatentError
-from facelatent.pipes import TargetFile, is_quiet, json_text, quiet_option
 
 if TYPE_CHECKING:
     from facelatent.domain_adapt import Style
@@ -45,7 +45,7 @@ def complete_attribute(context: click.Context, param: click.Parameter, incomplet
     """Names of shipped attributes that begin like this, and files; the last one of a list with commas."""
     # The library's folder is listed here, as its own module imports torch; a test compares them.
     suffix = ".boundary.safetensors"
-    files = (Path(__file__).parent / "boundaries" / "library").glob("*" + suffix)
+    files = (Path(__file__).parents[1] / "boundaries" / "library").glob("*" + suffix)
     before, comma, last = incomplete.rpartition(",")
     known = sorted(file.name.removesuffix(suffix) for file in files)
     matching = [CompletionItem(before + comma + name) for name in known if name.startswith(last)]
@@ -242,6 +242,14 @@ def write_json(path: Path | None, record: dict[str, Any]) -> None:
         with atomic_path(path) as temporary:
             temporary.write_text(json_text(record))
         click.echo(f"wrote {path}")
+
+
+def say(line: str, err: bool = False) -> None:
+    """Print a line above a progress bar that may be there."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        click.echo(named(line), err=err)
 
 
 def resolution_range(text: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The terms of DIFA as published: a global direction, local style, selective consistency; guided by CLIP."""
+"""DIFA's terms as published: a global direction, local style, selective consistency; with CLIP, or another guidance."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from facelatent.assets import converted
 from facelatent.domain_adapt.guidance.interface import Guidance
@@ -26,7 +27,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class ClipSettings:
+class DifaSettings:
     """DIFA's terms; the defaults are published weights, with what was amiss in the published code mended.
 
     Attributes:
@@ -60,14 +61,14 @@ class ClipSettings:
 
 
 #: The published code with its quirks.
-FAITHFUL = ClipSettings(batch_norm_train=True, queue_previews=True, first_tokens_only=True)
+FAITHFUL = DifaSettings(batch_norm_train=True, queue_previews=True, first_tokens_only=True)
 
 
-class ClipTerms:
-    """The CLIP route; see :class:`~facelatent.domain_adapt.terms.Terms`.
+class DifaTerms:
+    """DIFA; see :class:`~facelatent.domain_adapt.terms.Terms`.
 
     Args:
-        guidances: CLIP networks; their losses are added.
+        guidances: image encoders, CLIP's as published; their losses are added.
         references: prepared; may be empty where there are ``directions``.
         source: the source generator.
         encoder: whose codes are held consistent; None leaves that out.
@@ -76,6 +77,7 @@ class ClipTerms:
         seed: of the codes and the noise.
         settings: the terms.
         directions: one for each guidance, instead of those from the source's mean to the references: from texts.
+        progress: show a bar while the source's mean embedding is computed.
     """
 
     def __init__(
@@ -87,10 +89,11 @@ class ClipTerms:
         steps: int,
         batch: int = 2,
         seed: int = 0,
-        settings: ClipSettings | None = None,
+        settings: DifaSettings | None = None,
         directions: Sequence[Tensor] | None = None,
+        progress: bool = False,
     ) -> None:
-        self.settings = settings or ClipSettings()
+        self.settings = settings or DifaSettings()
         self.noise: Noise = "random" if self.settings.independent_noise else "const"
         self._guidances, self._source, self._encoder = guidances, source, encoder
         self._size, self._seed = batch, seed
@@ -99,7 +102,7 @@ class ClipTerms:
         with torch.no_grad():
             self._tokens = [self._reference_tokens(guidance, images) for guidance in guidances]
             self._directions = [
-                directions[index] if directions is not None else self._direction(guidance, images)
+                directions[index] if directions is not None else self._direction(guidance, images, progress)
                 for index, guidance in enumerate(guidances)
             ]
         if isinstance(encoder, nn.Module):
@@ -172,21 +175,22 @@ class ClipTerms:
         tokens = guidance(images).tokens
         return (tokens[:1] if self.settings.first_tokens_only else tokens).flatten(0, 1)[None]
 
-    def _direction(self, guidance: Guidance, images: Tensor | None) -> Tensor:
+    def _direction(self, guidance: Guidance, images: Tensor | None, progress: bool) -> Tensor:
         if images is None:
             raise ValueError("there is neither a reference nor a direction")
         wanted = F.normalize(guidance(images).embedding.mean(0), dim=0)
-        return F.normalize(wanted - mean_embedding(guidance, self._source, self.settings).to(wanted), dim=0)
+        mean = mean_embedding(guidance, self._source, self.settings, progress)
+        return F.normalize(wanted - mean.to(wanted), dim=0)
 
 
 @torch.no_grad()
-def mean_embedding(guidance: Guidance, source: Generator, settings: ClipSettings) -> Tensor:
+def mean_embedding(guidance: Guidance, source: Generator, settings: DifaSettings, progress: bool = False) -> Tensor:
     """The mean [d] of the unit embeddings of the source generator's pictures, from the cache if it was made before."""
     count, psi = settings.mean_samples, settings.mean_psi
 
     def build() -> tuple[dict[str, Tensor], dict[str, Any]]:
         found = []
-        for seed in range(count):
+        for seed in tqdm(range(count), desc="mean of the source", unit="face", disable=not progress):
             w = source.sample_w(seed, psi, class_of(source, seed))
             found.append(guidance(source.synthesis(source.broadcast(w))).embedding)
         return {"mean": torch.cat(found).mean(0)}, {"guidance": guidance.version, "generator": source.name}

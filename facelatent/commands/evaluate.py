@@ -1,4 +1,4 @@
-"""The commands that measure: ``evaluate inversion``, ``edits`` and ``adaptation``; ``cli.py`` adds them to its own."""
+"""The commands that measure: ``evaluate inversion``, ``edits`` and ``adaptation``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.cli_common import (
+from facelatent.commands.common import (
     chosen_generator,
     chosen_recipe,
     chosen_seeds,
@@ -19,6 +19,7 @@ from facelatent.cli_common import (
     recipe_options,
     style_options,
 )
+from facelatent.commands.many import gathered
 from facelatent.errors import FacelatentError
 
 if TYPE_CHECKING:
@@ -38,7 +39,14 @@ def add_to(group: click.Group) -> None:
 
 @click.group()
 def evaluate() -> None:
-    """Measure how well things work, on your pictures or on generated ones."""
+    """Measure how well things work, on your pictures or on generated ones.
+
+    \b
+    Examples:
+      facelatent evaluate inversion --images photos/ --limit 10
+      facelatent evaluate edits --attr smile --faces 20
+      facelatent evaluate adaptation --style mona.safetensors --reference mona.png
+    """
 
 
 @evaluate.command()
@@ -255,10 +263,8 @@ def _print_adaptation(result: Adaptation) -> None:
 
 
 def _write_adaptation(out: Path, result: Adaptation, record: dict[str, Any]) -> None:
-    import json
     from dataclasses import asdict
 
-    from facelatent.files import atomic_path
     from facelatent.images import save_image
 
     stored = {
@@ -268,8 +274,7 @@ def _write_adaptation(out: Path, result: Adaptation, record: dict[str, Any]) -> 
         "strangers": result.strangers,
         "edits": [asdict(edit) for edit in result.edits],
     }
-    with atomic_path(out / "adaptation.json") as temporary:
-        temporary.write_text(json.dumps(stored, indent=2, allow_nan=False) + "\n")
+    _write_record(out / "adaptation.json", stored)
     save_image(result.sheet, out / "adaptation.jpg")
     click.echo(f"\nwrote adaptation.json and adaptation.jpg to {out}/")
 
@@ -302,12 +307,10 @@ def _write_edits(
     results: list[DirectionResult],
     options: dict[str, Any],
 ) -> list[str]:
-    import json
     import re
     from dataclasses import asdict
 
     from facelatent.evaluation.directions import heat_map, record, strips
-    from facelatent.files import atomic_path
     from facelatent.images import save_image
 
     stored = {
@@ -316,8 +319,7 @@ def _write_edits(
         "options": {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
         "directions": [record(asdict(result)) for result in results],
     }
-    with atomic_path(out / "edits.json") as temporary:
-        temporary.write_text(json.dumps(stored, indent=2, allow_nan=False) + "\n")
+    _write_record(out / "edits.json", stored)
     save_image(heat_map(results), out / "edits.png")
     written = ["edits.json", "edits.png"]
     for number, direction in enumerate(directions if options["strips"] else [], 1):
@@ -349,17 +351,12 @@ def _check(out: Path, options: dict[str, Any]) -> None:
 
 
 def _cases(generator: Generator, options: dict[str, Any]) -> list[Case]:
-    from facelatent.batch import gather
     from facelatent.evaluation import generated_cases, photo_cases
     from facelatent.images import picture_suffixes
 
     if options["generated"] is not None:
         return generated_cases(generator, options["generated"], options["first_seed"], options["psi"], options["mixed"])
-    photos, _ = gather([options["images"]], picture_suffixes())
-    if not photos:
-        raise FacelatentError(
-            f"{options['images']} has no pictures ({', '.join(picture_suffixes())}); folders in it are not searched"
-        )
+    photos = gathered((options["images"],), picture_suffixes())
     return photo_cases(photos[: options["limit"]], generator, options["aligned"])
 
 
@@ -419,10 +416,8 @@ def _write(
     recipe: Recipe,
     options: dict[str, Any],
 ) -> None:
-    import json
     from dataclasses import asdict
 
-    from facelatent.files import atomic_path
     from facelatent.images import save_image
 
     chosen = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
@@ -436,10 +431,18 @@ def _write(
         "pictures": [asdict(picture) for picture in result.pictures],
         "failed": [{"name": name, "reason": reason} for name, reason in result.failed],
     }
-    with atomic_path(out / "inversion.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    _write_record(out / "inversion.json", record)
     written = "inversion.json"
     if result.sheet is not None:
         save_image(result.sheet, out / "inversion.jpg")
         written += " and inversion.jpg"
     click.echo(f"\nwrote {written} to {out}/")
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    import json
+
+    from facelatent.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")

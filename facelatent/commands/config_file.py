@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
+from facelatent.commands.pipes import SourceFile, TargetFile
 from facelatent.errors import InvalidFile
-from facelatent.pipes import SourceFile, TargetFile
 
 #: Options that may stand before the first table: they hold for every command that has them.
 COMMON = ("device", "generator", "note", "quiet")

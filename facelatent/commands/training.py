@@ -1,4 +1,4 @@
-"""The commands that train networks: ``train-encoder``; ``cli.py`` adds them to its own."""
+"""The commands that train networks: ``train-encoder``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from facelatent.cli_common import device_option, generator_option, on_terminal
+from facelatent.commands.common import device_option, generator_option, on_terminal
 
 
 def add_to(group: click.Group) -> None:

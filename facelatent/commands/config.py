@@ -1,11 +1,11 @@
-"""The commands about the command line itself: ``config`` and ``completion``; ``cli.py`` adds them to its own."""
+"""The commands about the command line itself: ``config`` and ``completion``."""
 
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
 
 import click
 
-from facelatent.config import EXAMPLE, config_path
+from facelatent.commands.config_file import EXAMPLE, config_path
 
 
 def add_to(group: click.Group) -> None:
