@@ -32,15 +32,18 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """
     private = Config()
     private.KernelManager.transport = "ipc"  # by TCP, other users of this machine could listen
-    NotebookClient(
-        notebook,
-        config=private,
-        timeout=CELL_SECONDS,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        record_timing=False,
-        coalesce_streams=True,
-    ).execute()
+    with tempfile.TemporaryDirectory() as sockets:
+        private.KernelManager.ip = str(Path(sockets) / "kernel")
+        NotebookClient(
+            notebook,
+            config=private,
+            timeout=CELL_SECONDS,
+            startup_timeout=CELL_SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
+            record_timing=False,
+            coalesce_streams=True,
+        ).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
