@@ -2,6 +2,7 @@
 
     python notebooks/execute.py                     # all of them, in full: ten minutes of two CPU cores
     python notebooks/execute.py notebooks/1_*.ipynb
+    python notebooks/execute.py --check             # run them, and store nothing
 
 They run in a temporary folder, by the kernel called python3, which is this environment's own. Of the outputs, progress
 bars and times are left out, so that a second run changes little.
@@ -59,14 +60,23 @@ def code_digest(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """All that its cells show."""
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
 def main(paths: list[str]) -> None:
-    """Run and store each."""
-    for path in map(Path, paths or sorted(Path(__file__).parent.glob("*.ipynb"))):
+    """Run each, and store what it shows unless it is only checked."""
+    check = paths[:1] == ["--check"]
+    for path in map(Path, paths[check:] or sorted(Path(__file__).parent.glob("*.ipynb"))):
         notebook = nbformat.read(path, as_version=4)
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             run(notebook, Path(folder))
-        nbformat.write(notebook, path)
+        if check and not any("image/jpeg" in output.get("data", {}) for output in outputs(notebook)):
+            sys.exit(f"{path.name} shows no picture")
+        if not check:
+            nbformat.write(notebook, path)
         print(f"{path.name}: {time.monotonic() - began:.0f} s, {path.stat().st_size / 1e3:.0f} kB")
 
 

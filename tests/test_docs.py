@@ -28,11 +28,11 @@ from facelatent.stylegan_ops import MobileStyleGAN, save_generator
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")])
-#: Modules with examples; editor's need files, and are run by test_editor.
+#: Modules with examples; those of editor and notebook need files, and are run by test_editor.
 WITH_EXAMPLES = sorted(
     path
     for path in (ROOT / "facelatent").rglob("*.py")
-    if ">>> " in path.read_text(encoding="utf-8") and path.name != "editor.py"
+    if ">>> " in path.read_text(encoding="utf-8") and path.name not in ("editor.py", "notebook.py")
 )
 
 

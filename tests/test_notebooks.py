@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -41,14 +43,13 @@ def test_there_are_four() -> None:
 @pytest.mark.assets
 @pytest.mark.slow
 @of_each
-def test_it_runs(path: Path, execute: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FACELATENT_QUICK", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(path.parents[1]), os.environ.get("PYTHONPATH", "")]))
-    notebook = nbformat.read(path, as_version=4)
-    execute.run(notebook, tmp_path)
-    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert any("image/jpeg" in output.get("data", {}) for output in shown)
-    assert not any(output.output_type == "error" for output in shown)
+def test_it_runs(path: Path) -> None:
+    environment = {**os.environ, "FACELATENT_QUICK": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(path.parents[1]), os.environ.get("PYTHONPATH", "")])
+    # A process of its own talks to the kernel: this one has been through other tests.
+    command = [sys.executable, str(path.parent / "execute.py"), "--check", str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 @of_each
