@@ -72,11 +72,11 @@ def measure(
     art: Path,
     name: str,
     settings: AdaptSettings,
-    clips: list[ClipGuidance],
+    guidance: VggGuidance | list[ClipGuidance],
     people: int,
     sheets: Path | None,
 ) -> dict[str, object]:
-    style = adapt(generator, prepare_reference(open_image(art)), settings, clips or VggGuidance(), name=name)
+    style = adapt(generator, prepare_reference(open_image(art)), settings, guidance, name=name)
     codes = {str(seed): generator.broadcast(generator.sample_w(seed, 0.8)).contiguous() for seed in PEOPLE[:people]}
     chosen = AdaptationSettings(strengths=(1.0,))
     found = evaluate_adaptation(generator, style, reference_picture(art)[0], codes, chosen)
@@ -112,9 +112,10 @@ def main() -> None:
     only = [term for term in options.only.split(",") if term]
     if options.sheets:
         options.sheets.mkdir(parents=True, exist_ok=True)
+    guidance = clips or VggGuidance(device=generator.device)
     rows = []
     for name, variant in variants(settings, only):
-        rows.append(measure(generator, options.art, name, variant, clips, options.people, options.sheets))
+        rows.append(measure(generator, options.art, name, variant, guidance, options.people, options.sheets))
         print(rows[-1], flush=True)
     publish(
         "adaptation",

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 from tqdm import tqdm
 
 from facelatent.boundaries import load_boundary, shipped_boundaries
@@ -49,19 +47,13 @@ COLUMNS, CELL, LINE = 5, 144, 20
 FRAMES, FPS = 20, 10
 
 
-def person(generator: Generator, seed: int) -> Tensor:
-    """W+ codes [1, num_ws, 512] of one face."""
-    with torch.no_grad():
-        return generator.broadcast(generator.sample_w(seed, 0.7))
-
-
 def write_strip(generator: Generator, name: str) -> None:
     """Two people at five strengths."""
     boundary = load_boundary(name, generator)
     rows = []
     for seed in SEEDS:
         edits = [AttributeEdit(boundary, alpha) for alpha in STRENGTHS]
-        ws = person(generator, seed)
+        ws = Latent.sample(generator, seed).ws
         rows.append([draw(generator, one.apply(ws, generator), SIDE, shift_of([one]))[0] for one in edits])
     labels = [[""] * len(STRENGTHS), [f"{name} {alpha:+g}" if alpha else "unedited" for alpha in STRENGTHS]]
     sheet = grid(rows, labels, SIDE)
@@ -70,10 +62,10 @@ def write_strip(generator: Generator, name: str) -> None:
 
 def swinging(generator: Generator, name: str, seed: int) -> list[Image.Image]:
     """One person whose attribute goes there and back, with its name underneath."""
-    boundary, ws = load_boundary(name, generator), person(generator, seed)
+    boundary = load_boundary(name, generator)
     ends = [[AttributeEdit(boundary, alpha)] for alpha in (-SWING, SWING)]
     cells = []
-    latent = Latent(ws, generator.name, generator.fingerprint)
+    latent = Latent.sample(generator, seed)
     for frame in animation_frames(generator, latent, ends[0], ends[1], FRAMES, CELL):
         cell = Image.new("RGB", (CELL, CELL + LINE), "white")
         cell.paste(frame, (0, 0))

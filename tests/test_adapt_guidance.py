@@ -65,6 +65,8 @@ def test_clip_against_open_clips_own_forward(model: str, tmp_path: Path, monkeyp
     monkeypatch.undo()
     with pytest.raises(GuidanceUnavailable, match="no transformer block 40"):
         ClipGuidance(path, model, layer=40)
+    with pytest.raises(GuidanceUnavailable, match="open_clip cannot make 'ViT-Q'"):
+        ClipGuidance(path, "ViT-Q")
 
 
 @pytest.mark.assets

@@ -311,7 +311,10 @@ def test_prompts() -> None:
 
 def test_missing_open_clip_says_how_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(ScorerUnavailable, match=r"pip install 'facelatent\[clip\]'"):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(
+        ScorerUnavailable, match=r"open_clip, which is not installed; run: pip install 'facelatent\[clip\]'"
+    ):
         ClipScorer(tmp_path / "vit.safetensors", {"beard": ("a beard", "no beard")})
 
 

@@ -3,6 +3,7 @@
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -263,6 +264,18 @@ def resolution_range(text: str) -> tuple[int, int]:
 def on_terminal() -> bool:
     """Progress bars are for people: shown on a terminal, not in logs."""
     return sys.stderr.isatty() and not is_quiet()
+
+
+def name_and_number(text: str, wanted: str) -> tuple[str, float]:
+    """The two of ``NAME=NUMBER``; ``wanted`` begins the message that says what an option takes."""
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise click.UsageError(f"{wanted}, not {text!r}")
+    return name, value
 
 
 def is_number(text: str) -> bool:

@@ -3,13 +3,12 @@
 # Nothing heavy is imported at the top: `facelatent --version` must answer before torch could load.
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facelatent.commands.common import complete_attribute, resolution_range
+from facelatent.commands.common import complete_attribute, name_and_number, resolution_range
 from facelatent.commands.drawing import Changes, chosen_output, draw_sources, picture_options
 from facelatent.commands.sources import attributes_option, chosen_edits, one_each, sources_argument
 
@@ -89,7 +88,8 @@ def edit(
         raise click.UsageError("say what to change: --attr NAME, --boundary FILE or --to NAME=SCORE")
     if not attributes and (alphas or ranges):
         raise click.UsageError("--alpha and --layers are for --attr")
-    goals = [_goal(text) for text in targets] + [(name, None) for name in (hold or "").split(",") if name]
+    scores = [name_and_number(text, "--to takes an attribute and a score such as age=40") for text in targets]
+    goals = [*scores, *((name, None) for name in (hold or "").split(",") if name)]
     strengths = one_each(attributes, alphas or (1.0,), "--alpha")
     chosen_ranges = one_each(attributes, tuple(resolution_range(text) for text in ranges) or (None,), "--layers")
 
@@ -100,15 +100,3 @@ def edit(
         return Changes(chosen_edits(generator, attributes, strengths, chosen_ranges), wanted, region)
 
     draw_sources(sources, chosen_output(_ENDING, options, mask), changes, options)
-
-
-def _goal(text: str) -> tuple[str, float]:
-    """Name and score of ``--to NAME=SCORE``."""
-    name, _, score = text.partition("=")
-    try:
-        value = float(score)
-    except ValueError:
-        value = math.nan
-    if not name or not math.isfinite(value):
-        raise click.UsageError(f"--to takes an attribute and a score such as age=40, not {text!r}")
-    return name, value

@@ -15,6 +15,7 @@ from facelatent.commands.common import (
     device_option,
     folder_option,
     generator_option,
+    name_and_number,
     on_terminal,
     recipe_options,
     style_options,
@@ -280,14 +281,11 @@ def _write_adaptation(out: Path, result: Adaptation, record: dict[str, Any]) -> 
 
 
 def _goal(text: str) -> tuple[str, float]:
-    name, _, change = text.partition("=")
-    try:
-        value = float(change)
-    except ValueError:
-        value = 0.0
-    if not name or not 0 < value < float("inf"):
-        raise click.UsageError(f"--target takes a score and a positive change such as age=20, not {text!r}")
-    return name, value
+    wanted = "--target takes a score and a positive change such as age=20"
+    name, change = name_and_number(text, wanted)
+    if change <= 0:
+        raise click.UsageError(f"{wanted}, not {text!r}")
+    return name, change
 
 
 def _directions(generator: Generator, attributes: tuple[str, ...], compare: Path | None) -> list[Direction]:

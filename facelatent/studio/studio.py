@@ -9,8 +9,6 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
-import torch
-
 from facelatent.errors import FacelatentError, InvalidFile
 from facelatent.images import open_image
 from facelatent.latent import SUFFIX, Latent
@@ -119,11 +117,7 @@ class Studio:
     def open_sample(self, seed: int) -> str:
         """A new face that nobody has, the one of ``facelatent sample --seed N``."""
         self._check_room()
-        generator = self.bench.generator
-        with torch.no_grad():
-            ws = generator.broadcast(generator.sample_w(seed, SAMPLE_PSI)).contiguous()
-        method = {"method": "sample", "seed": seed, "psi": SAMPLE_PSI}
-        latent = Latent(ws.cpu(), generator.name, generator.fingerprint, method)
+        latent = Latent.sample(self.bench.generator, seed, SAMPLE_PSI)
         return self._add(self._of_latent(latent, f"seed{seed:04d}{SUFFIX}"))
 
     def session(self, identifier: str) -> Session:

@@ -48,20 +48,12 @@ class ClipScorer(FaceScorer):
     ) -> None:
         if not prompts:
             raise ValueError("CLIP scores pairs of prompts; none is given")
-        open_clip = import_open_clip()
         self.name, self.attributes = f"clip-{model}", tuple(prompts)
         self.units = {name: f"'{more}' over '{less}', cosine x 100" for name, (more, less) in prompts.items()}
         self.source = f"{Path(weights).name}, open_clip {model}"
         self._device = torch.device(device)
-        try:
-            self._network = open_clip.create_model(model).eval().requires_grad_(False).to(self._device)
-            tokenizer = open_clip.get_tokenizer(model)
-        except RuntimeError as error:
-            raise ScorerUnavailable(f"open_clip cannot make {model!r}: {error}") from error
-        try:
-            self._network.load_state_dict(clip_state(Path(weights)))
-        except RuntimeError as error:
-            raise UnsupportedCheckpoint(f"{weights} is not the weights of {model}: {str(error)[:200]}") from error
+        self._network = clip_network(Path(weights), model).eval().requires_grad_(False).to(self._device)
+        tokenizer = import_open_clip().get_tokenizer(model)
         self.version = f"{file_version(weights)} {sorted(prompts.items())}"
         size = self._network.visual.image_size
         self._shape: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
@@ -121,6 +113,8 @@ def _declare_operators_of_torchvision() -> None:
     while True:
         try:
             import torchvision  # noqa: F401
+        except ModuleNotFoundError:
+            return  # open_clip needs it, and says so, or is not there itself
         except RuntimeError as error:
             lacking = re.fullmatch(r"operator torchvision::(\w+) does not exist", str(error))
             if lacking is None:
@@ -132,7 +126,26 @@ def _declare_operators_of_torchvision() -> None:
             return
 
 
-def clip_state(path: Path) -> dict[str, Tensor]:
+def clip_network(path: Path, model: str, quick_gelu: bool = False) -> Any:
+    """open_clip's network of that name with the weights of a file.
+
+    Raises:
+        ScorerUnavailable: open_clip is not installed, or does not know the architecture.
+        UnsupportedCheckpoint: the file holds other weights, or cannot be read.
+    """
+    open_clip, state = import_open_clip(), _state(path)
+    try:
+        network = open_clip.create_model(model, force_quick_gelu=quick_gelu)
+    except RuntimeError as error:
+        raise ScorerUnavailable(f"open_clip cannot make {model!r}: {error}") from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UnsupportedCheckpoint(f"{path} is not the weights of {model}: {str(error)[:200]}") from error
+    return network
+
+
+def _state(path: Path) -> dict[str, Tensor]:
     """The state dict in a file; see :class:`ClipScorer` for the kinds and errors."""
     if path.suffix == ".safetensors":
         try:

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facelatent.assets import ASSETS, asset_path
-from facelatent.boundaries.scorers.clip import MEAN, STD, clip_state, import_open_clip
+from facelatent.boundaries.scorers.clip import MEAN, STD, clip_network, import_open_clip
 from facelatent.boundaries.scorers.interface import file_version
 from facelatent.domain_adapt.guidance.interface import Described
-from facelatent.errors import GuidanceUnavailable, ScorerUnavailable, UnsupportedCheckpoint
+from facelatent.errors import GuidanceUnavailable, ScorerUnavailable
 
 Precision = Literal["fp32", "fp16"]
 
@@ -92,25 +92,20 @@ class ClipGuidance:
 
 def _network(weights: str, model: str, quick_gelu: bool) -> tuple[Any, str]:
     """The network, and which weights it has."""
+    path = asset_path(weights) if any(asset.name == weights for asset in ASSETS) else Path(weights)
     try:
+        if path.is_file():
+            return clip_network(path, model, quick_gelu), file_version(path)
         open_clip = import_open_clip()
     except ScorerUnavailable as error:
         raise GuidanceUnavailable(str(error)) from error
-    path = asset_path(weights) if any(asset.name == weights for asset in ASSETS) else Path(weights)
     tags = open_clip.list_pretrained_tags_by_model(model)
-    if not path.is_file() and weights not in tags:
+    if weights not in tags:
         known = ", ".join(tags[:6]) or "none: the architecture is not known"
         raise GuidanceUnavailable(
             f"no CLIP weights at {weights!r}: it is neither a file, an asset nor an open_clip tag of {model} ({known})"
         )
-    if not path.is_file():
-        return _fetched(open_clip, weights, model, quick_gelu), weights
-    network = open_clip.create_model(model, force_quick_gelu=quick_gelu)
-    try:
-        network.load_state_dict(clip_state(path))
-    except RuntimeError as error:
-        raise UnsupportedCheckpoint(f"{weights} is not the weights of {model}: {str(error)[:200]}") from error
-    return network, file_version(path)
+    return _fetched(open_clip, weights, model, quick_gelu), weights
 
 
 def _fetched(open_clip: Any, tag: str, model: str, quick_gelu: bool) -> Any:
