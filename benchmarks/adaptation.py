@@ -27,9 +27,11 @@ from facelatent.domain_adapt import (
     VGG,
     AdaptSettings,
     DifaSettings,
-    VggWeights,
+    Reference,
+    VggSettings,
     adapt,
     prepare_reference,
+    suited,
 )
 from facelatent.domain_adapt.guidance import ClipGuidance, VggGuidance
 from facelatent.evaluation.adaptation import PEOPLE, AdaptationSettings, evaluate_adaptation, reference_picture
@@ -56,11 +58,10 @@ def variants(settings: AdaptSettings, only: Sequence[str]) -> Iterator[tuple[str
     yield "all", settings
     yield "all, seed 1", replace(settings, seed=settings.seed + 1)
     yield "direction alone", replace(NADA, steps=settings.steps, batch=settings.batch, seed=settings.seed)
-    vgg = settings.terms == "vgg"
-    terms = [field.name for field in fields(VggWeights)] if vgg else list(CLIP_TERMS)
+    terms = [field.name for field in fields(VggSettings)] if settings.vgg else list(CLIP_TERMS)
     for term in only or terms:
         changed = {term: 0.0}
-        if vgg:
+        if settings.vgg:
             yield f"no {term}", replace(settings, vgg=replace(settings.vgg, **changed))
         else:
             difa: DifaSettings = replace(settings.difa, **changed)
@@ -70,13 +71,14 @@ def variants(settings: AdaptSettings, only: Sequence[str]) -> Iterator[tuple[str
 def measure(
     generator: Generator,
     art: Path,
+    reference: Reference,
     name: str,
     settings: AdaptSettings,
     guidance: VggGuidance | list[ClipGuidance],
     people: int,
     sheets: Path | None,
 ) -> dict[str, object]:
-    style = adapt(generator, prepare_reference(open_image(art)), settings, guidance, name=name)
+    style = adapt(generator, reference, settings, guidance, name=name)
     codes = {str(seed): generator.broadcast(generator.sample_w(seed, 0.8)).contiguous() for seed in PEOPLE[:people]}
     chosen = AdaptationSettings(strengths=(1.0,))
     found = evaluate_adaptation(generator, style, reference_picture(art)[0], codes, chosen)
@@ -106,7 +108,10 @@ def main() -> None:
         ClipGuidance(weights, model, device=generator.device)
         for weights, model in zip(options.clip, models, strict=False)
     ]
+    reference = prepare_reference(open_image(options.art))
     settings = replace(DIFA if clips else VGG, seed=options.seed, patience=None)
+    if not clips:
+        settings = replace(settings, vgg=suited([reference]))
     if options.steps:
         settings = replace(settings, steps=options.steps)
     only = [term for term in options.only.split(",") if term]
@@ -115,7 +120,7 @@ def main() -> None:
     guidance = clips or VggGuidance(device=generator.device)
     rows = []
     for name, variant in variants(settings, only):
-        rows.append(measure(generator, options.art, name, variant, guidance, options.people, options.sheets))
+        rows.append(measure(generator, options.art, reference, name, variant, guidance, options.people, options.sheets))
         print(rows[-1], flush=True)
     publish(
         "adaptation",

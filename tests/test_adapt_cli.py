@@ -11,9 +11,10 @@ import pytest
 import torch
 from adapt_fixtures import blind_network, painting
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from facelatent.cli import main
-from facelatent.domain_adapt import Style, difa_terms
+from facelatent.domain_adapt import GRAPHIC, PAINTED, Style, VggSettings, difa_terms
 from facelatent.domain_adapt.descent import Descent
 from facelatent.domain_adapt.guidance import vgg as vgg_module
 
@@ -88,6 +89,34 @@ def test_an_interrupted_run_is_one_line_and_goes_on(
     assert not (tmp_path / "a.safetensors").exists()
     assert "going on from step 2 of 4" in run(*command).stdout
     assert (tmp_path / "a.safetensors").exists()
+
+
+def poster(folder: Path) -> Path:
+    """Three flat inks."""
+    pixels = np.full((260, 260, 3), (240, 220, 180), np.uint8)
+    pixels[60:200, 70:190] = (40, 40, 90)
+    pixels[100:160, 100:160] = (190, 70, 40)
+    Image.fromarray(pixels).save(folder / "poster.png")
+    return folder / "poster.png"
+
+
+def test_the_look_follows_the_reference(art: Path, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    looks = {}
+    for name, picture, options in (
+        ("soft", art, ()),
+        ("flat", poster(tmp_path), ()),
+        ("told", poster(tmp_path), ("--look", "painted")),
+    ):
+        record = tmp_path / f"{name}.json"
+        out = tmp_path / f"{name}.safetensors"
+        result = run("adapt", picture, "-o", out, "--steps", "1", *options, "--json", record, *tiny)
+        assert result.exit_code == 0, result.output
+        assert ("--look graphic" in result.stdout) == (name == "flat")
+        looks[name] = VggSettings(**json.loads(record.read_text())["settings"]["vgg"])
+    assert looks == {"soft": PAINTED, "flat": GRAPHIC, "told": PAINTED}
+    result = run("adapt", art, "--look", "graphic", "--direction-only", *tiny)
+    assert result.exit_code == 2
+    assert "neither --clip nor --direction-only" in result.output
 
 
 def test_bad_input(art: Path, tiny: tuple[str, ...], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from adapt_fixtures import blind_guidance, painting, reference, small_stylegan2
 from conftest import make_tiny_generator
 from torch import Tensor
 
-from facelatent.domain_adapt import DIFA, FAITHFUL, NADA, VGG, AdaptSettings, DifaSettings, VggWeights, adapt
+from facelatent.domain_adapt import DIFA, FAITHFUL, NADA, PAINTED, VGG, AdaptSettings, DifaSettings, VggSettings, adapt
 from facelatent.domain_adapt.adapting import CHECKPOINT
 from facelatent.domain_adapt.descent import Descent, follow
 from facelatent.domain_adapt.difa_terms import DifaTerms, mean_embedding
@@ -26,6 +26,7 @@ from facelatent.errors import FacelatentError, InvalidFile
 from facelatent.stylegan_ops import Generator, MobileStyleGAN
 
 FEW = replace(VGG, steps=4, people=3)
+TERMS = [name for name in VggSettings.__dataclass_fields__ if name != "palette"]
 
 
 @pytest.fixture(autouse=True)
@@ -142,19 +143,22 @@ def test_it_ends_when_nothing_improves(
     tiny_generator: MobileStyleGAN, guidance: VggGuidance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(VggTerms, "losses", lambda self, batch, images, step: {"still": 1 + 0 * images.mean()})
-    style = adapt(tiny_generator, reference(), replace(FEW, steps=30, patience=3), guidance)
+    still = replace(FEW, steps=30, patience=3, vgg=replace(PAINTED, palette=0.0))
+    style = adapt(tiny_generator, reference(), still, guidance)
     assert style.report["steps"] == 6
     assert style.bytes == 0
+    recoloured = adapt(tiny_generator, reference(), replace(still, vgg=PAINTED), guidance)
+    assert set(recoloured.names()) == {"to_img_weight", "to_img_bias"}
 
 
-@pytest.mark.parametrize("name", list(VggWeights.__dataclass_fields__))
+@pytest.mark.parametrize("name", TERMS)
 def test_each_term_can_be_left_out(tiny_generator: MobileStyleGAN, guidance: VggGuidance, name: str) -> None:
     pool = source_pool(tiny_generator, 2, 0.85, 0)
-    terms = VggTerms(guidance, [reference()], pool, 2, weights=replace(VggWeights(), **{name: 0.0}))
+    terms = VggTerms(guidance, [reference()], pool, 2, settings=replace(PAINTED, **{name: 0.0}))
     batch = terms.batch(0)
     images = (tiny_generator.synthesis(batch.ws).detach() * 0.8 + 0.1).requires_grad_(True)
     losses = terms.losses(batch, images, 0)
-    assert losses.keys() == VggWeights.__dataclass_fields__.keys() - {name}
+    assert losses.keys() == set(TERMS) - {name}
     for other, loss in losses.items():
         (gradient,) = torch.autograd.grad(loss, images, retain_graph=True)
         assert bool(gradient.isfinite().all()), other

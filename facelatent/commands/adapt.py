@@ -84,6 +84,13 @@ def add_to(group: click.Group) -> None:
     type=click.Path(path_type=Path),
     help="With --clip: encoder that holds people consistent.  [default: the one that comes with the generator]",
 )
+@click.option(
+    "--look",
+    type=click.Choice(("auto", "painted", "graphic")),
+    default="auto",
+    show_default=True,
+    help="Of VGG16: graphic is for flat areas and lines (prints, charcoal), painted for what is soft.",
+)
 @click.option("--steps", type=click.IntRange(1), help="Most steps.  [default: 65; with --clip or --direction-only 301]")
 @click.option("--batch", type=click.IntRange(1), help="Pictures a step.  [default: 1; with those 2]")
 @click.option(
@@ -113,7 +120,7 @@ def adapt(references: tuple[Path, ...], out: Path | None, **options: Any) -> Non
       facelatent adapt mona.png -o mona.safetensors --clip openai --clip openai
       facelatent adapt -o oil.safetensors --clip b32.safetensors --text photo "oil painting"
     """
-    from facelatent.domain_adapt import SUFFIX
+    from facelatent.domain_adapt import GRAPHIC, SUFFIX, suited
     from facelatent.domain_adapt import adapt as run
     from facelatent.inversion import load_encoder
 
@@ -128,6 +135,10 @@ def adapt(references: tuple[Path, ...], out: Path | None, **options: Any) -> Non
     if any(path.resolve() == target.resolve() for path in references):
         raise FacelatentError(f"{target} is the reference itself; choose another output path")
     prepared = _references(references)
+    if settings.terms == "vgg" and settings.vgg is None:
+        settings = replace(settings, vgg=suited(prepared))
+        if settings.vgg == GRAPHIC:
+            click.echo("the reference is of flat areas and lines: adapting with --look graphic")
     generator = chosen_generator(options)
     guidance = _guidance(options, str(generator.device))
     encoder = load_encoder(options["encoder_file"], generator.device) if options["encoder_file"] else None
@@ -156,7 +167,7 @@ def adapt(references: tuple[Path, ...], out: Path | None, **options: Any) -> Non
 
 
 def _settings(options: dict[str, Any]) -> AdaptSettings:
-    from facelatent.domain_adapt import DIFA, FAITHFUL, NADA, VGG
+    from facelatent.domain_adapt import DIFA, FAITHFUL, GRAPHIC, NADA, PAINTED, VGG
 
     if not options["clips"]:
         for name, option in (("faithful", "--faithful"), ("encoder_file", "--encoder"), ("models", "--clip-model")):
@@ -164,11 +175,15 @@ def _settings(options: dict[str, Any]) -> AdaptSettings:
                 raise click.UsageError(f"{option} belongs to --clip")
         if options["texts"]:
             raise FacelatentError("--text needs CLIP, whose weights you bring: add --clip FILE or --clip openai")
+    if options["look"] != "auto" and (options["clips"] or options["direction_only"]):
+        raise click.UsageError("--look is of VGG16's own terms; it goes with neither --clip nor --direction-only")
     settings = DIFA if options["clips"] else VGG
     if options["faithful"]:
         settings = replace(settings, difa=FAITHFUL)
     if options["direction_only"]:
         settings = replace(NADA, difa=replace(settings.difa, style=0.0, consistency=0.0))
+    elif options["look"] != "auto":
+        settings = replace(settings, vgg={"painted": PAINTED, "graphic": GRAPHIC}[options["look"]])
     changes = {name: options[name] for name in ("steps", "batch", "rate") if options[name] is not None}
     return replace(settings, seed=options["seed"], **changes)
 

@@ -6,7 +6,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from facelatent.domain_adapt.settings import AdaptSettings
 from facelatent.domain_adapt.style import Style
 from facelatent.domain_adapt.terms import Terms
 from facelatent.domain_adapt.text import DescribesTexts, text_direction
-from facelatent.domain_adapt.vgg_terms import VggTerms
+from facelatent.domain_adapt.vgg_terms import PAINTED, VggTerms, suited
 from facelatent.errors import FacelatentError
 from facelatent.images import save_image, to_images
 from facelatent.inversion import Encoder, default_encoder
@@ -80,6 +80,8 @@ def adapt(
     chosen = settings or AdaptSettings()
     references = _prepared(reference)
     _check(chosen, references, guidance, texts)
+    if chosen.terms == "vgg" and chosen.vgg is None:
+        chosen = replace(chosen, vgg=suited(references))
     terms = _terms(generator, references, chosen, guidance, encoder, texts, progress, say)
     record = _record(generator, references, chosen, texts)
     descent = Descent(generator, terms, chosen, record)
@@ -143,7 +145,7 @@ def _terms(
         assert guidance is None or isinstance(guidance, VggGuidance)
         pool = source_pool(generator, settings.people, settings.psi, settings.seed, progress)
         seeing = guidance or VggGuidance(device=generator.device)
-        return VggTerms(seeing, references, pool, settings.batch, settings.seed, settings.vgg)
+        return VggTerms(seeing, references, pool, settings.batch, settings.seed, settings.vgg or PAINTED)
     assert guidance is not None
     networks = [guidance] if isinstance(guidance, VggGuidance) else list(guidance)
     holder = (encoder or default_encoder(generator)) if settings.difa.consistency else None

@@ -42,6 +42,7 @@ class Descent:
     def __init__(self, source: Generator, terms: Terms, settings: AdaptSettings, record: dict[str, Any]) -> None:
         self.source, self.terms, self.settings, self.record = source, terms, settings, record
         self.adapted = Adapted(source, settings.scope, Rates(settings.rate, settings.colour_rate, settings.fine_rate))
+        self.adapted.begin(terms.beginning(source))
         self.step = 0
         self.history: list[float] = []
         self.last: dict[str, float] = {}

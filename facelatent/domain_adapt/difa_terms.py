@@ -108,6 +108,10 @@ class DifaTerms:
         if isinstance(encoder, nn.Module):
             encoder.train(self.settings.batch_norm_train)
 
+    def beginning(self, source: Generator) -> dict[str, Tensor]:
+        """The source's."""
+        return {}
+
     @torch.no_grad()
     def batch(self, step: int) -> Batch:
         """New people, without truncation."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from facelatent.domain_adapt.difa_terms import DifaSettings
 from facelatent.domain_adapt.tuned import Scope
-from facelatent.domain_adapt.vgg_terms import VggWeights
+from facelatent.domain_adapt.vgg_terms import VggSettings
 
 TermsKind = Literal["vgg", "difa"]
 
@@ -34,7 +34,7 @@ class AdaptSettings:
         people: size of the pool of source pictures, for VGG16.
         psi: their truncation.
         seed: of everything.
-        vgg: VGG16's terms.
+        vgg: VGG16's terms; None for what suits the references, :data:`PAINTED` or :data:`GRAPHIC`.
         difa: DIFA's terms.
     """
 
@@ -53,7 +53,7 @@ class AdaptSettings:
     people: int = 48
     psi: float = 0.85
     seed: int = 0
-    vgg: VggWeights = field(default_factory=VggWeights)
+    vgg: VggSettings | None = None
     difa: DifaSettings = field(default_factory=DifaSettings)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from facelatent.stylegan_ops import Generator
 from facelatent.stylegan_ops.generator import Noise
 
 
@@ -31,6 +32,10 @@ class Terms(Protocol):
     """
 
     noise: Noise
+
+    def beginning(self, source: Generator) -> dict[str, Tensor]:
+        """Weights, by name, from which to descend instead of the source's."""
+        ...
 
     def batch(self, step: int) -> Batch:
         """The codes of a step: the same in every run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +58,12 @@ class Adapted:
         self.weights = {name: named[name].requires_grad_(True) for name in names}
         self._start = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self._rates = rates
+
+    @torch.no_grad()
+    def begin(self, weights: Mapping[str, Tensor]) -> None:
+        """Set weights by name; what may not change stays, whatever is asked."""
+        for name in weights.keys() & self.weights.keys():
+            self.weights[name].copy_(weights[name])
 
     def groups(self) -> list[dict[str, object]]:
         """A parameter group for each weight, for an optimizer."""

@@ -8,6 +8,7 @@ of colours, part by part; what keeps people apart is the self-similarity of thei
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ from facelatent.domain_adapt.guidance.vgg import VggGuidance
 from facelatent.domain_adapt.losses import relaxed_transport
 from facelatent.domain_adapt.parts import PARTS
 from facelatent.domain_adapt.pool import SourcePool
+from facelatent.domain_adapt.recolouring import colour_map, recoloured
 from facelatent.domain_adapt.reference import Reference
 from facelatent.domain_adapt.terms import Batch
+from facelatent.stylegan_ops import Generator
 from facelatent.stylegan_ops.generator import Noise
 
 #: Side of the grid of hypercolumns, and the stages that they are made of (from 0: relu2_2, relu3_3, relu4_3).
@@ -51,8 +54,8 @@ _LEAST_PART = 0.01
 
 
 @dataclass(frozen=True)
-class VggWeights:
-    """Weights of the terms; 0 leaves one out.
+class VggSettings:
+    """Weights of the terms, of which 0 leaves one out, and where the run begins.
 
     Attributes:
         style: relaxed transport of hypercolumns.
@@ -64,6 +67,7 @@ class VggWeights:
         lattice: what repeats every four pixels.
         detail: the finest luminance, place by place against the source picture's.
         features: colours of eyes and mouth, which keep their relation to the skin's.
+        palette: how far towards the references' palette the run begins, 0 to 1.
     """
 
     style: float = 4.0
@@ -75,6 +79,27 @@ class VggWeights:
     lattice: float = 30.0
     detail: float = 6.0
     features: float = 5.0
+    palette: float = 0.7
+
+
+#: For what is painted: soft modelling, which the source's detail stands for.
+PAINTED = VggSettings()
+#: For flat areas and lines, which forbid the source's detail: colours count more, and so does what keeps people apart.
+GRAPHIC = VggSettings(colours=10.0, statistics=1.0, structure=12.0, luminance=6.0, edges=40.0, detail=1.5, palette=1.0)
+#: The root mean square gradient over the mean one, above which a picture is of flat areas and lines: photos and
+#: paintings have up to 2.0, prints and charcoal 2.6 and more.
+_GRAPHIC_CONTRAST = 2.3
+
+
+def suited(references: Sequence[Reference]) -> VggSettings:
+    """:data:`GRAPHIC` where most references are of flat areas and lines, else :data:`PAINTED`."""
+    graphic = [_edge_contrast(reference.image) > _GRAPHIC_CONTRAST for reference in references]
+    return GRAPHIC if 2 * sum(graphic) > len(graphic) else PAINTED
+
+
+def _edge_contrast(image: Tensor) -> float:
+    strength = pictures.gradients(pictures.luminance(pictures.smaller(image, _LIGHT))).norm(dim=1)
+    return float(strength.square().mean().sqrt() / strength.mean().clamp_min(1e-6))
 
 
 @dataclass(frozen=True)
@@ -109,7 +134,7 @@ class VggTerms:
         pool: people of the source generator.
         batch: people a step.
         seed: of their order.
-        weights: of the terms.
+        settings: weights of the terms, and where to begin.
     """
 
     noise: Noise = "const"
@@ -121,13 +146,22 @@ class VggTerms:
         pool: SourcePool,
         batch: int = 2,
         seed: int = 0,
-        weights: VggWeights | None = None,
+        settings: VggSettings = PAINTED,
     ) -> None:
-        self.weights = weights or VggWeights()
+        self.settings = settings
         self._guidance, self._pool, self._size, self._seed = guidance, pool, batch, seed
         self._device = pool.ws.device
+        self._small = [pictures.smaller(reference.image, _COLOURS) for reference in references]
         with torch.no_grad():
             self._wanted = self._want([reference.to(self._device) for reference in references])
+
+    def beginning(self, source: Generator) -> dict[str, Tensor]:
+        """The weights that draw the pool in the references' palette, as far as is asked for."""
+        if not self.settings.palette:
+            return {}
+        pool = [pictures.smaller(image[None].float().div(127.5).sub(1), _COLOURS) for image in self._pool.images]
+        found, wanted = (torch.cat([one.cpu()[0].flatten(1) for one in some], 1).T for some in (pool, self._small))
+        return recoloured(source, *colour_map(found, wanted, self.settings.palette))
 
     def batch(self, step: int) -> Batch:
         """The next people of the pool, in an order that changes with every round."""
@@ -147,8 +181,7 @@ class VggTerms:
         maps = self._guidance.maps(images)
         with torch.no_grad():
             source_maps = self._guidance.maps(source)
-        weights = self.weights
-        terms = {
+        terms: dict[str, Callable[[], Tensor]] = {
             "style": lambda: self._style(maps, parts),
             "colours": lambda: self._colours(images, parts),
             "statistics": lambda: self._statistics(maps),
@@ -159,7 +192,8 @@ class VggTerms:
             "detail": lambda: _detail(images, source),
             "features": lambda: self._features(images, source, parts),
         }
-        return {name: weight * terms[name]() for name, weight in asdict(weights).items() if weight}
+        weights = asdict(self.settings)
+        return {name: weights[name] * term() for name, term in terms.items() if weights[name]}
 
     def state(self) -> dict[str, Tensor]:
         """Nothing: each step is made of the pool."""
@@ -170,7 +204,7 @@ class VggTerms:
 
     def described(self) -> dict[str, Any]:
         """Facts for the report."""
-        return {"guidance": self._guidance.name, "people": len(self._pool), "weights": asdict(self.weights)}
+        return {"guidance": self._guidance.name, "people": len(self._pool)}
 
     def _want(self, references: list[Reference]) -> _Wanted:
         maps = [self._guidance.maps(reference.image) for reference in references]
