@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sheets", type=Path, help="a folder for a sheet of people of each variant")
+    parser.add_argument("--name", default="adaptation", help="of the file in results/")
     options = parser.parse_args()
     generator = load_generator(options.generator, options.device)
     models = ("ViT-B-32", "ViT-B-16")
@@ -123,7 +124,7 @@ def main() -> None:
         rows.append(measure(generator, options.art, reference, name, variant, guidance, options.people, options.sheets))
         print(rows[-1], flush=True)
     publish(
-        "adaptation",
+        options.name,
         rows,
         art=options.art.name,
         guidance=settings.terms,

@@ -89,7 +89,7 @@ def add_to(group: click.Group) -> None:
     type=click.Choice(("auto", "painted", "graphic")),
     default="auto",
     show_default=True,
-    help="Of VGG16: graphic is for flat areas and lines (prints, charcoal), painted for what is soft.",
+    help="What VGG16 guides: graphic is for flat areas and lines (prints, posters), painted for the rest.",
 )
 @click.option("--steps", type=click.IntRange(1), help="Most steps.  [default: 65; with --clip or --direction-only 301]")
 @click.option("--batch", type=click.IntRange(1), help="Pictures a step.  [default: 1; with those 2]")
