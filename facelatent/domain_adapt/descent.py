@@ -163,10 +163,11 @@ class Descent:
         return FacelatentError(f"{what} is no longer finite at step {self.step + 1}; use a lower --rate")
 
     def _short_of_memory(self) -> FacelatentError:
-        side = self.source.resolution
+        side, batch = self.source.resolution, self.settings.batch
+        ways = ["a lower --batch"] * (batch > 1) + ["a smaller generator"]
+        ways += ["--device cpu"] * (self.source.device.type != "cpu")
         return FacelatentError(
-            f"out of memory at step {self.step + 1}, drawing {self.settings.batch} pictures of {side} px; use a lower "
-            "--batch, a smaller generator, or --device cpu"
+            f"out of memory at step {self.step + 1} with a batch of {batch} at {side} px; use {' or '.join(ways)}"
         )
 
 
