@@ -135,9 +135,8 @@ def test_short_memory_is_one_line(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(VggTerms, "losses", full)
-    with pytest.raises(
-        FacelatentError, match="out of memory at step 1 with a batch of 1 at 64 px; use a smaller generator$"
-    ):
+    said = r"out of memory at step 1 with a batch of 1 at 64 px; use a smaller generator$"
+    with pytest.raises(FacelatentError, match=said):
         adapt(tiny_generator, reference(), FEW, guidance)
 
 
