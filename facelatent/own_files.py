@@ -1,4 +1,4 @@
-"""What facelatent's own files are: styles, encoders, latents and boundaries say so in their metadata."""
+"""What facelatent's own files are: styles, encoders, latents, boundaries and classifiers say so in their metadata."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facelatent.boundaries import Boundary
+from facelatent.boundaries.scorers.celeba import AttributeClassifier
 from facelatent.domain_adapt import Style
 from facelatent.errors import InvalidFile
 from facelatent.files import load_metadata
@@ -71,6 +72,16 @@ def _boundary(path: str | Path, metadata: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _classifier(path: str | Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    classifier = AttributeClassifier.load(path)
+    return {
+        "attributes": ", ".join(classifier.attributes),
+        "input": f"{classifier.side} px",
+        "parameters": sum(value.numel() for value in classifier.network.parameters()),
+        "report": classifier.report,
+    }
+
+
 def _home(metadata: dict[str, Any]) -> dict[str, str]:
     """The generator that a file belongs to."""
     return {key: str(metadata.get(key) or "unknown") for key in ("generator", "fingerprint")}
@@ -81,4 +92,5 @@ _DESCRIBERS: dict[str, Callable[[str | Path, dict[str, Any]], dict[str, Any]]] =
     "encoder": _encoder,
     "latent": _latent,
     "boundary": _boundary,
+    "attribute-classifier": _classifier,
 }

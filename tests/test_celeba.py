@@ -186,6 +186,7 @@ def test_command(folder: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "Bright" in done.output and "(test)" in done.output
     assert AttributeClassifier.load(out).attributes == ("Bright", "Red")
+    assert "attributes:  Bright, Red\n" in CliRunner().invoke(main, ["inspect", str(out)]).output
     wrong = CliRunner().invoke(main, [*command[:5], str(tmp_path / "net.pt"), *small])
     assert wrong.exit_code == 2
     missing = CliRunner().invoke(main, ["attributes", "train-classifier", "--celeba", str(tmp_path), "-o", str(out)])

@@ -50,6 +50,14 @@ def test_defaults_are_taken_and_what_is_typed_comes_first(config: Path, tiny: tu
         assert ("xmp" in first.info, "xmp" in second.info) == (False, True)
 
 
+def test_a_default_size_does_not_hinder_pasting(config: Path, tiny: tuple[str, ...]) -> None:
+    config.write_text(f'generator = "{tiny[1]}"\n[edit]\nsize = 32\ncompare = true\n')
+    refused = run("edit", "none.png", "--attr", "smile", "--paste", "--size", "64")
+    assert refused.exit_code == 2
+    assert "--paste keeps the photo's size" in refused.output
+    assert "none.png" in run("edit", "none.png", "--attr", "smile", "--paste").stderr
+
+
 def test_the_example_holds(config: Path) -> None:
     config.write_text(EXAMPLE)
     found = read_config(main)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from facelatent.commands.common import check_outputs, chosen_generator, say, style_options, style_record, write_json
 from facelatent.commands.many import are_many, gathered, planned, run_all
@@ -101,14 +102,21 @@ def picture_options(ending: str) -> Callable[[Callable[..., Any]], Callable[...,
 
 def chosen_output(ending: str, options: dict[str, Any], mask: Path | None = None) -> Output:
     """What :func:`picture_options` were given; options that exclude each other are refused."""
-    names = ("out", "size", "compare", "paste", "photo")
-    output = Output(ending, mask=mask, **{name: options[name] for name in names})
+    chosen = {name: options[name] for name in ("out", "size", "compare", "paste", "photo")}
+    if chosen["paste"]:  # a size that the config file asks for is meant for other pictures
+        chosen |= {name: none for name, none in (("size", None), ("compare", False)) if _is_config_default(name)}
+    output = Output(ending, mask=mask, **chosen)
     check_photo_option(output.paste, output.photo)
     if mask is not None and not output.paste:
         raise click.UsageError("--mask is for --paste")
     if output.paste and (output.size or output.compare):
         raise click.UsageError("--paste keeps the photo's size and writes one picture: leave out --size and --compare")
     return output
+
+
+def _is_config_default(name: str) -> bool:
+    """Whether the config file, and not who typed the command, gave a parameter its value."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT_MAP
 
 
 def draw_sources(

@@ -54,7 +54,7 @@ def convert(file: Path, out: Path, to: Target, overwrite: bool) -> None:
 @_file
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(file: Path, as_json: bool) -> None:
-    """Say what FILE is, without running its code: a checkpoint, or a style, encoder, latent or boundary of ours.
+    """Say what FILE is, without running its code: a checkpoint, or a file of ours.
 
     \b
     Examples:
