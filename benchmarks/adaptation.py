@@ -23,6 +23,7 @@ from common import publish
 
 from facelatent.domain_adapt import (
     DIFA,
+    GRAPHIC,
     NADA,
     VGG,
     AdaptSettings,
@@ -54,18 +55,19 @@ CLIP_TERMS = ("direction", "style", "consistency")
 
 
 def variants(settings: AdaptSettings, only: Sequence[str]) -> Iterator[tuple[str, AdaptSettings]]:
-    """The full set, another seed of it, StyleGAN-NADA's direction alone, and the set without each term."""
+    """The full set, another seed of it, StyleGAN-NADA's direction alone, and the set without, or with, each term."""
     yield "all", settings
     yield "all, seed 1", replace(settings, seed=settings.seed + 1)
     yield "direction alone", replace(NADA, steps=settings.steps, batch=settings.batch, seed=settings.seed)
     terms = [field.name for field in fields(VggSettings)] if settings.vgg else list(CLIP_TERMS)
     for term in only or terms:
-        changed = {term: 0.0}
-        if settings.vgg:
-            yield f"no {term}", replace(settings, vgg=replace(settings.vgg, **changed))
-        else:
-            difa: DifaSettings = replace(settings.difa, **changed)
+        if not settings.vgg:
+            difa: DifaSettings = replace(settings.difa, **{term: 0.0})
             yield f"no {term}", replace(settings, difa=difa)
+        elif getattr(settings.vgg, term):
+            yield f"no {term}", replace(settings, vgg=replace(settings.vgg, **{term: 0.0}))
+        else:
+            yield f"with {term}", replace(settings, vgg=replace(settings.vgg, **{term: getattr(GRAPHIC, term)}))
 
 
 def measure(

@@ -12,7 +12,18 @@ from adapt_fixtures import blind_guidance, painting, reference, small_stylegan2
 from conftest import make_tiny_generator
 from torch import Tensor
 
-from facelatent.domain_adapt import DIFA, FAITHFUL, NADA, PAINTED, VGG, AdaptSettings, DifaSettings, VggSettings, adapt
+from facelatent.domain_adapt import (
+    DIFA,
+    FAITHFUL,
+    GRAPHIC,
+    NADA,
+    PAINTED,
+    VGG,
+    AdaptSettings,
+    DifaSettings,
+    VggSettings,
+    adapt,
+)
 from facelatent.domain_adapt.adapting import CHECKPOINT
 from facelatent.domain_adapt.descent import Descent, follow
 from facelatent.domain_adapt.difa_terms import DifaTerms, mean_embedding
@@ -107,11 +118,11 @@ def test_a_loss_that_is_not_a_number_is_one_line_and_keeps_progress(
 
     def broken(terms: VggTerms, batch: Batch, images: Tensor, step: int) -> dict[str, Tensor]:
         found = losses(terms, batch, images, step)
-        return {**found, "style": found["style"] * float("nan")} if step == 2 else found
+        return {**found, "statistics": found["statistics"] * float("nan")} if step == 2 else found
 
     with monkeypatch.context() as patch:
         patch.setattr(VggTerms, "losses", broken)
-        with pytest.raises(FacelatentError, match=r"the loss \(style\) is no longer finite at step 3.*--rate"):
+        with pytest.raises(FacelatentError, match=r"the loss \(statistics\) is no longer finite at step 3.*--rate"):
             adapt(tiny_generator, reference(), FEW, guidance, work=tmp_path)
     said: list[str] = []
     assert adapt(tiny_generator, reference(), FEW, guidance, work=tmp_path, say=said.append).report["steps"] == 4
@@ -155,7 +166,7 @@ def test_it_ends_when_nothing_improves(
 @pytest.mark.parametrize("name", TERMS)
 def test_each_term_can_be_left_out(tiny_generator: MobileStyleGAN, guidance: VggGuidance, name: str) -> None:
     pool = source_pool(tiny_generator, 2, 0.85, 0)
-    terms = VggTerms(guidance, [reference()], pool, 2, settings=replace(PAINTED, **{name: 0.0}))
+    terms = VggTerms(guidance, [reference()], pool, 2, settings=replace(GRAPHIC, **{name: 0.0}))
     batch = terms.batch(0)
     images = (tiny_generator.synthesis(batch.ws).detach() * 0.8 + 0.1).requires_grad_(True)
     losses = terms.losses(batch, images, 0)

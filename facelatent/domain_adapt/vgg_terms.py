@@ -1,8 +1,9 @@
-"""The terms that suit VGG16: style by transport and statistics, a person by structure, and no grain.
+"""The terms that suit VGG16: style by statistics and transport, a person by structure, and no grain.
 
 A direction between means of VGG features, DIFA's first loss, holds colours where the source has them: it is CLIP's.
-What carries style here is relaxed optimal transport of hypercolumns (Kolkin et al., STROTSS, 2019) and sliced transport
-of colours, part by part; what keeps people apart is the self-similarity of their features and their own edges.
+What carries style here is statistics of features, sliced transport of colours, part by part, and for flat areas and
+lines relaxed optimal transport of hypercolumns (Kolkin et al., STROTSS, 2019); what keeps people apart is the
+self-similarity of their features and their own edges.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class VggSettings:
         palette: how far towards the references' palette the run begins, 0 to 1.
     """
 
-    style: float = 4.0
+    style: float = 0.0
     colours: float = 5.0
     statistics: float = 0.6
     structure: float = 6.0
@@ -85,7 +86,9 @@ class VggSettings:
 #: For what is painted: soft modelling, which the source's detail stands for.
 PAINTED = VggSettings()
 #: For flat areas and lines, which forbid the source's detail: colours count more, and so does what keeps people apart.
-GRAPHIC = VggSettings(colours=10.0, statistics=1.0, structure=12.0, luminance=6.0, edges=40.0, detail=1.5, palette=1.0)
+GRAPHIC = VggSettings(
+    style=4.0, colours=10.0, statistics=1.0, structure=12.0, luminance=6.0, edges=40.0, detail=1.5, palette=1.0
+)
 #: The root mean square gradient over the median, above which a picture is of flat areas and lines: paintings have about
 #: 3, photos up to 7, charcoal 9, prints of flat inks 17 and more.
 _GRAPHIC_CONTRAST = 12.0
