@@ -49,7 +49,7 @@ class AdaptSettings:
     warm_up: int = 10
     last_rate: float = 0.1
     averaging: float = 0.9
-    patience: int | None = 24
+    patience: int | None = 48
     people: int = 48
     psi: float = 0.85
     seed: int = 0
