@@ -15,27 +15,32 @@ demo: $(VENV)/.installed
 test: lint
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-notebooks: $(VENV)/.installed
+notebooks: $(VENV)/.dev
 	$(BIN)/python notebooks/execute.py
 
-format: $(VENV)/.installed
+format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # torch is named in the same command as everything else, so that nothing pulls another build of it.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		torch==2.13.0 --editable '.[dev]' --constraint constraints.txt
+	$(INSTALL) .
 	touch $@
 
-docs:
-	$(PYTHON) docs/make_api.py
+$(VENV)/.dev: $(VENV)/.installed
+	$(INSTALL) '.[dev]'
+	touch $@
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/make_api.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
