@@ -75,6 +75,8 @@ def main(paths: list[str]) -> None:
             run(notebook, Path(folder))
         if check and not any("image/jpeg" in output.get("data", {}) for output in outputs(notebook)):
             sys.exit(f"{path.name} shows no picture")
+        if check and any(output.output_type == "error" for output in outputs(notebook)):
+            sys.exit(f"{path.name} shows an error")
         if not check:
             nbformat.write(notebook, path)
         print(f"{path.name}: {time.monotonic() - began:.0f} s, {path.stat().st_size / 1e3:.0f} kB")

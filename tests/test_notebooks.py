@@ -60,7 +60,8 @@ def test_stored_outputs_are_small_and_whole(path: Path) -> None:
     outputs = [output for cell in cells for output in cell.outputs]
     assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
     assert not any("image/png" in output.get("data", {}) for output in outputs)
-    assert sum("image/jpeg" in output.get("data", {}) for output in outputs) >= 2
+    fewest = 2 if path.name.startswith("4_") else 3  # the fourth's stand-in for a checkpoint draws no faces to edit
+    assert sum("image/jpeg" in output.get("data", {}) for output in outputs) >= fewest
     for output in outputs:
         if "execution_count" in output:
             assert output.execution_count in range(1, len(cells) + 1)

@@ -120,7 +120,7 @@ def adapt(references: tuple[Path, ...], out: Path | None, **options: Any) -> Non
       facelatent adapt mona.png -o mona.safetensors --clip openai --clip openai
       facelatent adapt -o oil.safetensors --clip b32.safetensors --text photo "oil painting"
     """
-    from facelatent.domain_adapt import GRAPHIC, SUFFIX, suited
+    from facelatent.domain_adapt import SUFFIX
     from facelatent.domain_adapt import adapt as run
     from facelatent.inversion import load_encoder
 
@@ -135,10 +135,6 @@ def adapt(references: tuple[Path, ...], out: Path | None, **options: Any) -> Non
     if any(path.resolve() == target.resolve() for path in references):
         raise FacelatentError(f"{target} is the reference itself; choose another output path")
     prepared = _references(references)
-    if settings.terms == "vgg" and settings.vgg is None:
-        settings = replace(settings, vgg=suited(prepared))
-        if settings.vgg == GRAPHIC:
-            click.echo("the reference is of flat areas and lines: adapting with --look graphic")
     generator = chosen_generator(options)
     guidance = _guidance(options, str(generator.device))
     encoder = load_encoder(options["encoder_file"], generator.device) if options["encoder_file"] else None

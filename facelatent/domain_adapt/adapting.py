@@ -24,7 +24,7 @@ from facelatent.domain_adapt.settings import AdaptSettings
 from facelatent.domain_adapt.style import Style
 from facelatent.domain_adapt.terms import Terms
 from facelatent.domain_adapt.text import DescribesTexts, text_direction
-from facelatent.domain_adapt.vgg_terms import PAINTED, VggTerms, suited
+from facelatent.domain_adapt.vgg_terms import GRAPHIC, VggTerms, suited
 from facelatent.errors import FacelatentError
 from facelatent.images import save_image, to_images
 from facelatent.inversion import Encoder, default_encoder
@@ -65,7 +65,7 @@ def adapt(
         work: a folder for what a stopped run goes on from, and for a preview every 50 steps.
         name: of the style.
         progress: show a progress bar.
-        say: gets a line on what is left out, and on where previews are.
+        say: gets a line on which look is taken, on what is left out, and on where previews are.
 
     Returns:
         The style; its report has the settings, the losses, seconds and peak memory.
@@ -82,6 +82,8 @@ def adapt(
     _check(chosen, references, guidance, texts)
     if chosen.terms == "vgg" and chosen.vgg is None:
         chosen = replace(chosen, vgg=suited(references))
+        if chosen.vgg == GRAPHIC:
+            say("the reference is of flat areas and lines: adapting with --look graphic")
     terms = _terms(generator, references, chosen, guidance, encoder, texts, progress, say)
     record = _record(generator, references, chosen, texts)
     descent = Descent(generator, terms, chosen, record)
@@ -143,9 +145,10 @@ def _terms(
 ) -> Terms:
     if settings.terms == "vgg":
         assert guidance is None or isinstance(guidance, VggGuidance)
+        assert settings.vgg is not None
         pool = source_pool(generator, settings.people, settings.psi, settings.seed, progress)
         seeing = guidance or VggGuidance(device=generator.device)
-        return VggTerms(seeing, references, pool, settings.batch, settings.seed, settings.vgg or PAINTED)
+        return VggTerms(seeing, references, pool, settings.batch, settings.seed, settings.vgg)
     assert guidance is not None
     networks = [guidance] if isinstance(guidance, VggGuidance) else list(guidance)
     holder = (encoder or default_encoder(generator)) if settings.difa.consistency else None
