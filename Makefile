@@ -1,7 +1,7 @@
 # make demo        from nothing to edited pictures in demo/
 # make test        lint and tests, in the same environment
 # make notebooks   run the notebooks in full, and store what they show in them
-# make docs        docs/api.md from the docstrings
+# make docs        docs/api.md from the docstrings, docs/commands.md from --help
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,6 +41,7 @@ $(VENV)/.dev: $(VENV)/.installed
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/make_api.py
+	$(BIN)/python docs/make_commands.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

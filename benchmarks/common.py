@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from facelatent.stylegan_ops.memory import keep_freed_memory
+from facelatent.memory import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
 

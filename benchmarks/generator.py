@@ -27,8 +27,8 @@ from common import allocator, copy_bandwidth, interleaved, matrix_peak, publish
 from nvidia_structure import NvidiaStructure
 from torch import Tensor
 
+from facelatent.memory import keep_freed_memory
 from facelatent.stylegan_ops import Generator, StyleGAN2, StyleGAN2Config, channels_for, load_generator
-from facelatent.stylegan_ops.memory import keep_freed_memory
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HALF = torch.float16 if DEVICE == "cuda" else torch.bfloat16

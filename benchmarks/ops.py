@@ -26,9 +26,9 @@ import torch
 from common import Copy, allocator, interleaved, matrix_peak, publish
 from torch import Tensor
 
+from facelatent.memory import keep_freed_memory
 from facelatent.stylegan_ops.backend import chosen
 from facelatent.stylegan_ops.bias_act import bias_act
-from facelatent.stylegan_ops.memory import keep_freed_memory
 from facelatent.stylegan_ops.stylegan2 import HALF_CLAMP
 from facelatent.stylegan_ops.stylegan2_network import TAPS, channels_for
 from facelatent.stylegan_ops.upfirdn2d import setup_filter, upfirdn2d, upsample2d

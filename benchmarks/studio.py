@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from common import interleaved, publish
 
 from facelatent.boundaries import load_boundary, shipped_boundaries
-from facelatent.studio import Studio, Workbench
+from facelatent.studio import Studio, Workbench, Worker
 from facelatent.studio.serving import prepare
 from facelatent.stylegan_ops import DEFAULT_GENERATOR, load_generator
 
@@ -119,17 +119,25 @@ def in_chromium(url: str, path: str, repeats: int) -> dict[str, list[float]]:
     return times
 
 
+def workbench() -> Workbench:
+    """As the command makes it."""
+    generator = load_generator(DEFAULT_GENERATOR, "cpu")
+    return Workbench(generator, {name: load_boundary(name, generator) for name in shipped_boundaries()})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--chromium", default=shutil.which("chromium-headless-shell") or shutil.which("chromium"))
     chosen = parser.parse_args()
-    generator = load_generator(DEFAULT_GENERATOR, "cpu")
-    bench = Workbench(generator, {name: load_boundary(name, generator) for name in shipped_boundaries()})
-    studio = Studio(bench)
+    worker = Worker()
+    studio = Studio(worker.quick(workbench).result(), worker)
     face = studio.open_sample(3)
     session = studio.session(face)
     rows = []
+
+    def plain(side: int) -> object:
+        return worker.quick(lambda: session.plain(side)).result()
 
     def add(what: str, side: int, seconds: float, alone: float, cpu: float | None = None) -> None:
         row = {"what": what, "side": side, "ms": round(1e3 * seconds), "generator alone": round(1e3 * alone)}
@@ -143,13 +151,13 @@ def main() -> None:
             1024: lambda: client.release(face),
         }
         for side, work in works.items():
-            alone = lambda side=side: session.plain(side)  # noqa: E731
+            alone = lambda side=side: plain(side)  # noqa: E731
             found = interleaved({"studio": work, "alone": alone}, chosen.repeats, least=0)
             add("over HTTP", side, found["studio"], found["alone"], cpu_seconds(work, chosen.repeats))
         if chosen.chromium:
             times = in_chromium(url, chosen.chromium, chosen.repeats)
             for kind, side in (("preview", 256), ("full", 1024)):
-                alone_now = interleaved({"alone": lambda side=side: session.plain(side)}, 9, least=0)["alone"]
+                alone_now = interleaved({"alone": lambda side=side: plain(side)}, 9, least=0)["alone"]
                 add("on the page", side, statistics.median(times[kind]) / 1e3, alone_now)
     publish("studio", rows, repeats=chosen.repeats)
 

@@ -7,6 +7,7 @@ import itertools
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from facelatent import editing
 from facelatent.boundaries import Boundary
+from facelatent.domain_adapt import Style
 from facelatent.faces import Face
 from facelatent.inversion.alignment import AlignedFace
 from facelatent.latent import Latent
 from facelatent.progress import Progress, progress_bar
-from facelatent.studio import Workbench
+from facelatent.studio import StyleShelf, Workbench
 from facelatent.studio import bench as bench_module
 from facelatent.studio import session as session_module
 from facelatent.stylegan_ops import Generator
@@ -65,6 +67,18 @@ def workbench(generator: Generator, folder: Path) -> Workbench:
     for one in made:
         one.save(folder / f"{one.attribute}.boundary.safetensors")
     return Workbench(generator, {str(folder / f"{one.attribute}.boundary.safetensors"): one for one in made})
+
+
+def with_style(bench: Workbench, folder: Path) -> Workbench:
+    """The same with a style to choose, ``klimt``, which makes everything brighter; its file is in ``folder``."""
+    biases = {
+        name: torch.full_like(bias, 0.5)
+        for name, bias in bench.generator.named_parameters()
+        if "to_img" in name and bias.ndim == 1
+    }
+    file = folder / "klimt.safetensors"
+    Style.from_deltas(bench.generator, biases, rank=0).save(file)
+    return replace(bench, shelf=StyleShelf.read([file], bench.generator))
 
 
 def picture_bytes(kind: str = "JPEG", size: tuple[int, int] = (80, 60)) -> bytes:

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 from adapt_fixtures import blind_network, painting
-from click.testing import CliRunner, Result
+from command_parts import run
 from PIL import Image
 
-from facelatent.cli import main
 from facelatent.domain_adapt import GRAPHIC, PAINTED, Style, VggSettings, difa_terms
 from facelatent.domain_adapt.descent import Descent
 from facelatent.domain_adapt.guidance import vgg as vgg_module
@@ -33,10 +32,6 @@ def art(tmp_path: Path) -> Path:
     path = tmp_path / "art.png"
     painting((200, 260)).save(path)
     return path
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def refused(*arguments: str | Path) -> str:

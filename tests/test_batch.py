@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_parts import run, worked
 from conftest import bomb
 from PIL import Image
 
-from facelatent.cli import main
 from facelatent.commands.batch import Job, gather, plan
 from facelatent.commands.batch import run as run_jobs
 from facelatent.editing import draw
@@ -29,16 +28,6 @@ from facelatent.latent import Latent
 from facelatent.stylegan_ops import MobileStyleGAN
 
 SUFFIXES = (".jpg", ".png")
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def worked(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def names(folder: Path) -> list[str]:

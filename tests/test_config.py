@@ -6,15 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command_parts import run
 from PIL import Image
 
 from facelatent.cli import main
 from facelatent.commands.config_file import COMMON, EXAMPLE, config_path, read_config
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -36,16 +36,16 @@ WITH_EXAMPLES = sorted(
 )
 
 
-def make_api() -> ModuleType:
-    """docs/make_api.py, which is no module of a package."""
-    spec = importlib.util.spec_from_file_location("make_api", ROOT / "docs" / "make_api.py")
+def writer(name: str) -> ModuleType:
+    """What writes a page, docs/``name``.py, which is no module of a package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-API = make_api()
+API, COMMANDS = writer("make_api"), writer("make_commands")
 
 
 def text_of(page: Path) -> str:
@@ -177,8 +177,9 @@ def test_every_picture_is_shown() -> None:
     assert sorted(str(path.relative_to(ROOT)) for path in pictures - shown) == []
 
 
-def test_the_api_page_is_the_codes() -> None:
-    assert API.PAGE.read_text(encoding="utf-8") == API.page(), "run 'make docs'"
+@pytest.mark.parametrize("written", [API, COMMANDS], ids=["api", "commands"])
+def test_written_pages_say_what_the_code_does(written: ModuleType) -> None:
+    assert written.PAGE.read_text(encoding="utf-8") == written.page(), "run 'make docs'"
 
 
 def files_of_ours(folder: Path, generator: MobileStyleGAN) -> dict[str, Path]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from command_parts import worked
 from PIL import Image, ImageChops
 from torch import Tensor
 
@@ -442,12 +443,6 @@ def test_published_directions_are_found_by_their_scores(tmp_path: Path, tiny_gen
 # Commands
 
 
-def run(*arguments: object) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_spaces_are_those_of_the_library() -> None:
     assert boundaries_command.SPACES == SPACES
 
@@ -462,7 +457,7 @@ def test_train_and_edit(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "codes").mkdir()
     np.savez(tmp_path / "codes/codes-0.npz", w=codes.ws, **codes.scores)
-    output = run("attributes", "train", "bright", "--codes", "codes", "--ratio", "0.3", *tiny)
+    output = worked("attributes", "train", "bright", "--codes", "codes", "--ratio", "0.3", *tiny)
     assert "wrote bright.boundary.safetensors" in output
     made = load_boundary("bright.boundary.safetensors", tiny_generator)
     assert made.report["accuracy_held_out"] > 0.8
@@ -473,12 +468,13 @@ def test_train_and_edit(
     Latent(ws, tiny_generator.name, tiny_generator.fingerprint).save("me.latent.safetensors")
     wanted = float(measure(tiny_generator.synthesis(ws, resolution=64))["bright"][0]) + 0.1
     monkeypatch.setattr(editing, "score_faces", lambda images, scorers: scorers[0].score(images))
-    run("edit", "me.latent.safetensors", "--to", f"bright.boundary.safetensors={wanted}", "-o", "a.png", *tiny)
+    worked("edit", "me.latent.safetensors", "--to", f"bright.boundary.safetensors={wanted}", "-o", "a.png", *tiny)
     brightness = np.asarray(Image.open("a.png").convert("RGB")).mean() / 127.5 - 1
     assert brightness == pytest.approx(wanted, abs=0.04)
     Image.new("L", (8, 8), 0).save("nothing.png")
+    bright = ("--boundary", "bright.boundary.safetensors")
     for name, options in (("plain.png", ("--alpha", "0")), ("masked.png", ("--alpha", "3", "--region", "nothing.png"))):
-        run("edit", "me.latent.safetensors", "--boundary", "bright.boundary.safetensors", *options, "-o", name, *tiny)
+        worked("edit", "me.latent.safetensors", *bright, *options, "-o", name, *tiny)
     assert ImageChops.difference(Image.open("plain.png"), Image.open("masked.png")).getbbox() is None
 
 
@@ -494,7 +490,7 @@ def test_edit_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 
 def test_discover(tmp_path: Path, tiny: tuple[str, ...], tiny_generator: Generator) -> None:
     out = tmp_path / "found"
-    output = run("attributes", "discover", "--count", "2", "-o", out, *tiny)
+    output = worked("attributes", "discover", "--count", "2", "-o", out, *tiny)
     assert output == f"wrote 2 directions to {out}/\n"
     assert sorted(path.name for path in out.iterdir()) == [
         "ganspace-00.boundary.safetensors",

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_parts import run
 from conftest import make_tiny_generator
 from PIL import Image
 from torch import Tensor
 
-from facelatent.cli import main
 from facelatent.colours import lab, palette_distance, srgb, with_palette
 from facelatent.domain_adapt import Style
 from facelatent.editing import draw
@@ -161,10 +160,6 @@ def test_what_each_number_says(tiny_generator: MobileStyleGAN, people: dict[str,
     assert result.sheet.height > 4 * 256
     with pytest.raises(ValueError, match="two people"):
         evaluate_adaptation(tiny_generator, tinted, reference, {"0": people["0"]})
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.mark.assets

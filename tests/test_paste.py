@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_parts import run, worked
 from PIL import Image, ImageCms
 from scipy import ndimage
 
 from facelatent.boundaries import load_boundary
-from facelatent.cli import main
 from facelatent.editing import AttributeEdit, draw, paste_edit
 from facelatent.errors import FacelatentError
 from facelatent.files import sha256_of
@@ -391,16 +390,6 @@ def test_modes_that_a_format_lacks(tmp_path: Path) -> None:
 
 
 # The command
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def worked(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 @pytest.fixture

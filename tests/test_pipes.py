@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_parts import run
 from PIL import Image
 
 from facelatent import images
@@ -26,10 +26,6 @@ from facelatent.render import save_animation
 from facelatent.stylegan_ops import MobileStyleGAN
 
 QUICK = ("--aligned", "--method", "optimize", "--steps", "2")
-
-
-def run(*arguments: str | Path, data: bytes | None = None) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=data)
 
 
 @pytest.fixture

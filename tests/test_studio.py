@@ -17,10 +17,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from studio_parts import STEPS, picture_bytes, workbench
+from studio_parts import STEPS, picture_bytes, with_style, workbench
 
 from facelatent.cli import main
-from facelatent.domain_adapt import Style
 from facelatent.editing import draw
 from facelatent.errors import FacelatentError, IncompatibleLatent, InvalidFile, UnknownAttribute, UnreadableImage
 from facelatent.inversion import Recipe
@@ -89,6 +88,12 @@ def test_strengths_that_are_none(alpha: object) -> None:
         Look.read({"alphas": {"smile": alpha}}, ATTRIBUTES, ())
 
 
+@pytest.mark.parametrize("strength", [float("nan"), float("-inf"), -0.05, 1.55, 10**400, True, "1", None, [1]])
+def test_strengths_of_a_style_that_are_none(strength: object) -> None:
+    with pytest.raises(FacelatentError, match=r"strength of the style is a number from 0 to 1\.5"):
+        Look.read({"style": "klimt", "style_strength": strength}, ATTRIBUTES, ("klimt",))
+
+
 @pytest.mark.parametrize(
     "given",
     [None, [], "smile", 3, {"alpha": {}}, {"alphas": []}, {"alphas": {}, "holds": "age"}, {"style": 3},
@@ -142,11 +147,12 @@ def test_history_is_bounded() -> None:
 
 
 def test_command_says_everything_and_quotes_it() -> None:
-    look = Look((("smile", 2.0), ("age", -0.5)), ("yaw", "gender"), "klimt")
+    look = Look((("smile", 2.0), ("age", -0.5)), ("yaw", "gender"), "klimt", 0.8)
     line = edit_command("my face.jpg", look, "-out.png", "age", {"klimt": Path("k l.safetensors")}, ("--device", "cpu"))
     assert shlex.split(line) == [
         "facelatent", "edit", "my face.jpg", "--attr", "smile", "--alpha", "2", "--attr", "age", "--alpha", "-0.5",
-        "--hold", "yaw,gender", "--style", "k l.safetensors", "--device", "cpu", "-o", "./-out.png",
+        "--hold", "yaw,gender", "--style", "k l.safetensors", "--style-strength", "0.8",
+        "--device", "cpu", "-o", "./-out.png",
     ]  # fmt: skip
 
 
@@ -253,23 +259,23 @@ def test_a_hold_that_fails_leaves_the_look(face: Session, colours: None, monkeyp
 
 
 def test_a_style_draws_with_its_generator(face: Session, tiny_generator: MobileStyleGAN, tmp_path: Path) -> None:
-    file = tmp_path / "klimt.safetensors"
-    brighter = {
-        name: torch.full_like(bias, 0.5)
-        for name, bias in tiny_generator.named_parameters()
-        if "to_img" in name and bias.ndim == 1
-    }
-    Style.from_deltas(tiny_generator, brighter, rank=0).save(file)
-    face.bench = replace(face.bench, shelf=StyleShelf.read([file], tiny_generator))
+    face.bench = with_style(face.bench, tmp_path)
     face.take(face.latent)
+    file = face.bench.shelf.files["klimt"]
     with pytest.raises(FacelatentError, match="same name"):
         StyleShelf.read([file, tmp_path / "other" / "klimt.safetensors"], tiny_generator)
     plain = pixels(face.picture())
     face.choose(face.read({"style": "klimt"}))
-    assert (pixels(face.picture()) - plain).mean() > 10
-    assert f"--style {file}" in face.command()
-    face.undo()
+    brighter = (pixels(face.picture()) - plain).mean()
+    assert brighter > 10
+    assert f"--style {file} -o" in face.command()
+    for strength in (0.5, 0.25, 0.75, 0.6, 0.35, 0.0):  # more than drawings are kept ready for
+        face.choose(face.read({"style": "klimt", "style_strength": strength}))
+        assert (pixels(face.picture()) - plain).mean() == pytest.approx(strength * brighter, abs=0.15 * brighter)
+        assert f"--style {file} --style-strength {strength:g} -o" in face.command()
     assert np.array_equal(pixels(face.picture()), plain)
+    face.choose(face.read({"style": None, "style_strength": 0.5}))
+    assert face.history.current == Look()
 
 
 def test_sliders_are_arranged(bench: Workbench, tiny_generator: MobileStyleGAN) -> None:
@@ -901,9 +907,8 @@ def test_uploads_are_removed_however_it_ends(
     tiny: tuple[str, ...], grin: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     made: list[Studio] = []
-    monkeypatch.setattr(
-        Studio, "__init__", lambda self, bench, make=Studio.__init__: (make(self, bench), made.append(self))[0]
-    )
+    make = Studio.__init__
+    monkeypatch.setattr(Studio, "__init__", lambda self, *given: (make(self, *given), made.append(self))[0])
 
     def ended(serving: Serving) -> None:
         serving.socket.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from studio_parts import BAD_FILES, picture_bytes, workbench
+from studio_parts import BAD_FILES, picture_bytes, with_style, workbench
 
 from facelatent.errors import NoFaceFound
 from facelatent.studio import Studio
@@ -47,7 +47,7 @@ def browser() -> Iterator[sync_api.Browser]:
 
 @pytest.fixture
 def studio(tiny_generator: MobileStyleGAN, tmp_path: Path, easy_inversion: None) -> Iterator[Studio]:
-    with contextlib.closing(Studio(workbench(tiny_generator, tmp_path))) as opened:
+    with contextlib.closing(Studio(with_style(workbench(tiny_generator, tmp_path), tmp_path))) as opened:
         yield opened
 
 
@@ -212,6 +212,40 @@ def test_switches_that_are_turned_on_in_a_row(colours: None, page: Page, photo: 
     assert page.slider(0).is_disabled()
     switches.nth(0).click()
     page.page.wait_for_function("() => !document.querySelector('#sliders input[type=range]').disabled")
+
+
+def test_a_style_has_a_strength(page: Page, photo: Path) -> None:
+    shown = page.open(photo)
+    plain = page.pixels()
+    assert not page.page.is_visible("#strength")
+    page.page.select_option("#style", "klimt")
+    page.wait_shown("full", shown)
+    styled = page.pixels()
+    assert styled != plain
+    page.page.wait_for_selector("#strength:enabled")
+    page.page.focus("#strength")
+    for _ in range(4):
+        page.page.keyboard.press("ArrowLeft")
+    drawn = "() => document.getElementById('after').dataset.command.includes('--style-strength 0.8 ')"
+    page.page.wait_for_function(drawn)
+    assert sum(plain) < sum(page.pixels()) < sum(styled)
+    assert page.page.inner_text("#style-strength output") == "0.80"
+    page.page.click("#reset")
+    page.page.wait_for_selector("#strength", state="hidden")
+    page.wait_drawn("0")
+    page.page.wait_for_function("() => !document.getElementById('after').dataset.command.includes('--style')")
+    assert page.pixels() == plain
+
+
+def test_a_photo_that_comes_before_the_page_is_ready(page: Page, photo: Path) -> None:
+    held: list[sync_api.Route] = []
+    page.page.route("**/studio.json", lambda route: held.append(route))
+    page.page.reload()
+    page.page.set_input_files("#file", photo)
+    page.page.wait_for_timeout(300)
+    held[0].continue_()
+    page.wait_shown()
+    assert page.page.is_hidden("#toast")
 
 
 def test_every_control_has_a_name_and_a_ring(page: Page, photo: Path) -> None:

@@ -190,7 +190,7 @@ def test_upload_slide_save(client: Client, tmp_path: Path) -> None:
     plain = client.get(f"faces/{identifier}/plain.jpg").body
     drawn = client.get(f"faces/{identifier}/picture.jpg")
     assert drawn.body == plain
-    look = {"alphas": {client.bright: 2}, "holds": [], "style": None}
+    look = {"alphas": {client.bright: 2}, "holds": [], "style": None, "style_strength": 1.0}
     preview = client.post(f"faces/{identifier}/preview", {**look, "side": 256})
     assert picture(preview).size == (64, 64)
     assert not client.get(f"faces/{identifier}").json["can_undo"]
@@ -413,6 +413,7 @@ BAD_LOOKS = {
     "many digits": ('{"alphas": {"%s": ' + "9" * 5000 + "}}", 400, "not JSON"),
     "unknown attribute": ('{"alphas": {"smirk": 1}}', 422, "unknown attribute 'smirk'"),
     "unknown style": ('{"style": "../klimt"}', 422, "unknown style"),
+    "strong style": ('{"style_strength": 2}', 422, "strength of the style"),
     "unmeasured hold": ('{"holds": ["%s"]}', 422, "cannot be held"),
     "no object": ("[1, 2]", 422, "a look is"),
     "not JSON": ("alphas=1", 400, "not JSON"),

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command_parts import run, worked
 from conftest import make_tiny_generator
 from PIL import Image
 from torch import Tensor
 
 from facelatent.boundaries import Boundary, draw_edited, edit, load_boundary
-from facelatent.cli import main
 from facelatent.delta import GeneratorDelta, tunable, unit
 from facelatent.domain_adapt import Style, mix
 from facelatent.domain_adapt import style as style_module
@@ -424,16 +423,6 @@ def latent(folder: Path, tiny_generator: MobileStyleGAN, ws: Tensor) -> Path:
     return path
 
 
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def worked(*arguments: str | Path) -> Result:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result
-
-
 def picture(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path), np.int16)
 
@@ -548,19 +537,19 @@ def test_misused(folder: Path, mona: Path, latent: Path, tiny: tuple[str, ...], 
 def test_inspect_tells_our_own_files(
     folder: Path, mona: Path, latent: Path, grin: Path, tiny_generator: MobileStyleGAN, tiny_generator_file: Path
 ) -> None:
-    text = worked("inspect", mona).output
+    text = worked("inspect", mona)
     assert "kind:        style\nname:        mona\ngenerator:   tiny-0\n" in text
-    found = json.loads(worked("inspect", mona, "--json").output)
+    found = json.loads(worked("inspect", mona, "--json"))
     assert found["kind"] == "style" and found["fingerprint"] == tiny_generator.fingerprint
     average = torch.zeros(1, 512)
     EncoderBundle("mine", "w", WEncoder(), average, 8, Home.of(tiny_generator)).save(folder / "encoder")
-    text = worked("inspect", folder / "encoder").output
+    text = worked("inspect", folder / "encoder")
     assert "kind:        encoder\nname:        mine\nencoder:     w\ngenerator:   tiny-0\n" in text
     assert "layers:      8 in W+" in text
-    assert "kind:        latent" in worked("inspect", latent).output
-    assert "attribute:   grin" in worked("inspect", grin).output
+    assert "kind:        latent" in worked("inspect", latent)
+    assert "attribute:   grin" in worked("inspect", grin)
     # A generator of ours is told by what it holds.
-    assert "resolution:  64 px" in worked("inspect", tiny_generator_file).output
+    assert "resolution:  64 px" in worked("inspect", tiny_generator_file)
 
 
 @pytest.mark.assets

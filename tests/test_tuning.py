@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from command_parts import worked
 from conftest import make_tiny_generator
 from PIL import Image
 from torch import Tensor
@@ -367,12 +368,6 @@ def test_time_limit_does_not_pay_for_what_is_fetched(
 def photo(tmp_path: Path, target: Image.Image) -> Path:
     target.save(tmp_path / "me.png")
     return tmp_path / "me.png"
-
-
-def worked(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def pixels(path: Path) -> np.ndarray:

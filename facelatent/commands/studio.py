@@ -15,6 +15,7 @@ import click
 from facelatent.commands.common import chosen_generator, chosen_recipe, device_option, generator_option, recipe_options
 from facelatent.commands.pipes import expanded
 from facelatent.errors import FacelatentError
+from facelatent.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from facelatent.studio import Workbench
@@ -59,15 +60,18 @@ def studio(
       facelatent studio me.jpg anna.latent.safetensors --no-open --port 8000
       facelatent studio --boundary hat.boundary.safetensors --style mona.safetensors
     """
+    keep_freed_memory()  # now, before torch is imported: the studio draws and inverts in a thread
     try:
         from facelatent.studio.serving import prepare
     except ModuleNotFoundError as error:
         raise FacelatentError(
             f"the studio needs the extra 'studio' ({error.name} is missing): pip install 'facelatent[studio]'"
         ) from error
-    from facelatent.studio import Studio
+    from facelatent.studio import Studio, Worker
 
-    with _ended_like_ctrl_c(), contextlib.closing(Studio(_workbench(own, styles, options))) as opened:
+    worker = Worker()
+    bench = worker.quick(lambda: _workbench(own, styles, options)).result()
+    with _ended_like_ctrl_c(), contextlib.closing(Studio(bench, worker)) as opened:
         for photo in photos:
             opened.open_file(photo)
         serving = prepare(opened, port)

@@ -9,5 +9,6 @@ from facelatent.studio.looks import History, Look
 from facelatent.studio.session import Session
 from facelatent.studio.studio import Studio
 from facelatent.studio.styles import StyleShelf
+from facelatent.studio.worker import Worker
 
-__all__ = ["History", "Look", "Session", "Studio", "StyleShelf", "Workbench"]
+__all__ = ["History", "Look", "Session", "Studio", "StyleShelf", "Workbench", "Worker"]

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from facelatent.studio.asking import HANDLERS, MAX_UPLOAD, Refused, read_json, receive_file
 from facelatent.studio.bench import Workbench
 from facelatent.studio.guard import Guard
-from facelatent.studio.looks import LARGEST, STEP
+from facelatent.studio.looks import LARGEST, STEP, STRONGEST_STYLE, STYLE_STEP
 from facelatent.studio.saving import FILES
 from facelatent.studio.session import Session
 from facelatent.studio.studio import Studio
@@ -94,6 +94,8 @@ class _Routes:
                 "styles": list(bench.shelf.files),
                 "largest": LARGEST,
                 "step": STEP,
+                "strongest_style": STRONGEST_STYLE,
+                "style_step": STYLE_STEP,
                 "max_upload": MAX_UPLOAD,
                 "preview_sides": PREVIEW_SIDES,
                 "resolution": bench.generator.resolution,

@@ -35,6 +35,8 @@ def edit_command(
         words += ["--hold", ",".join(look.holds)]
     if look.style is not None:
         words += ["--style", _file(str(styles[look.style]))]
+        if look.style_strength != 1:
+            words += ["--style-strength", f"{look.style_strength:g}"]
     return shlex.join([*words, *options, "-o", _file(out)])
 
 

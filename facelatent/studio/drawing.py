@@ -21,6 +21,9 @@ from facelatent.studio.bench import Workbench
 from facelatent.studio.looks import Look
 from facelatent.stylegan_ops import Generator
 
+#: Tuned copies of generators that are kept; one takes a fifth of a second to make, and some 100 MB.
+_KEPT = 4
+
 
 class Drawing:
     """Draws one latent, and remembers what is slow to find: counter-edits of holds, tuned generators.
@@ -36,7 +39,7 @@ class Drawing:
     def __init__(self, bench: Workbench, latent: Latent) -> None:
         self.latent = latent
         self._bench = bench
-        self._generators: dict[str | None, Generator] = {}
+        self._generators: dict[tuple[str | None, float], Generator] = {}
         self._found: dict[Look, dict[str, float]] = {}
         self._missed: dict[Look, str] = {}
         self._held: dict[str, float] = {}
@@ -62,12 +65,12 @@ class Drawing:
 
     def picture(self, look: Look, size: int | None = None) -> Image.Image:
         """A look, ``size`` px square (the generator's own resolution if None); errors as :meth:`settle`."""
-        return self._draw(look.style, self._edits(self._strengths(look)), size)
+        return self._draw(look, self._edits(self._strengths(look)), size)
 
     def preview(self, look: Look, size: int) -> Image.Image:
         """A look, quickly: what holds scores is what it was when a look was last settled."""
         found = self._found.get(look, {name: self._held.get(name, 0.0) for name in look.holds})
-        return self._draw(look.style, self._edits({**dict(look.alphas), **found}), size)
+        return self._draw(look, self._edits({**dict(look.alphas), **found}), size)
 
     def frames(self, look: Look, count: int, size: int) -> list[Image.Image]:
         """Frames from the unedited face to a look and back; none where nothing would move."""
@@ -75,11 +78,11 @@ class Drawing:
         if not edits:
             return []
         side = min(size, self._bench.generator.resolution)
-        return animation_frames(self._styled(look.style), self.latent, [], edits, count, side)
+        return animation_frames(self._styled(look), self.latent, [], edits, count, side)
 
     def pasted(self, look: Look, photo: Image.Image) -> Image.Image:
         """The photo with the face in it in a look."""
-        return paste_edit(photo, self.latent, self._styled(look.style), self._edits(self._strengths(look))).image
+        return paste_edit(photo, self.latent, self._styled(look), self._edits(self._strengths(look))).image
 
     def _strengths(self, look: Look) -> dict[str, float]:
         """Strengths of all attributes of a look, those that hold scores among them."""
@@ -97,16 +100,21 @@ class Drawing:
         return [AttributeEdit(self._bench.boundaries[name], alpha) for name, alpha in strengths.items() if alpha]
 
     @torch.no_grad()
-    def _draw(self, style: str | None, edits: list[AttributeEdit], size: int | None) -> Image.Image:
+    def _draw(self, look: Look, edits: list[AttributeEdit], size: int | None) -> Image.Image:
         ws = apply_edits(self.latent.ws, edits, self._bench.generator)
-        return draw(self._generator(style), ws, size, shift_of(edits))[0]
+        return draw(self._generator(look), ws, size, shift_of(edits))[0]
 
-    def _styled(self, style: str | None) -> Generator:
+    def _styled(self, look: Look) -> Generator:
         generator = self._bench.generator
-        return generator if style is None else self._bench.shelf.applied(style, generator)
+        if look.style is None:
+            return generator
+        return self._bench.shelf.applied(look.style, generator, look.style_strength)
 
-    def _generator(self, style: str | None) -> Generator:
-        """What draws this face in a style; kept, as a tuned copy takes a moment to make."""
-        if style not in self._generators:
-            self._generators[style] = self.latent.generator_for(self._styled(style))
-        return self._generators[style]
+    def _generator(self, look: Look) -> Generator:
+        """What draws this face in a look's style; those made last are kept."""
+        key = look.style, look.style_strength
+        if key not in self._generators:
+            if len(self._generators) == _KEPT:
+                del self._generators[next(iter(self._generators))]
+            self._generators[key] = self.latent.generator_for(self._styled(look))
+        return self._generators[key]

@@ -36,6 +36,7 @@ class Studio:
 
     Args:
         bench: what the sessions share.
+        worker: the thread that made the generator; None for a new one.
         most: faces that are open at once.
 
     Attributes:
@@ -44,9 +45,9 @@ class Studio:
         folder: private folder of uploads, removed by :meth:`close`.
     """
 
-    def __init__(self, bench: Workbench, most: int = MOST_FACES) -> None:
+    def __init__(self, bench: Workbench, worker: Worker | None = None, most: int = MOST_FACES) -> None:
         self.bench = bench
-        self.worker = Worker()
+        self.worker = worker or Worker()
         self.folder = Path(tempfile.mkdtemp(prefix="facelatent-studio-"))
         self._most = most
         self._sessions: dict[str, Session] = {}

@@ -40,6 +40,6 @@ class StyleShelf:
             style.check(generator)
         return cls(named, styles)
 
-    def applied(self, name: str, generator: Generator) -> Generator:
+    def applied(self, name: str, generator: Generator, strength: float = 1.0) -> Generator:
         """``generator`` in a style; it draws the codes of the one that it was given."""
-        return self.styles[name].applied(generator)
+        return self.styles[name].applied(generator, strength)

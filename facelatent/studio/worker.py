@@ -36,6 +36,10 @@ class Worker:
 
     A slow job calls :meth:`serve` between its steps, so that drawing goes on meanwhile.
 
+    It should load the generator, too, after :func:`~facelatent.memory.keep_freed_memory`, else it takes half as long
+    again. OpenMP's threads belong to the thread that first computed with them: once two threads have theirs, there are
+    more than cores, and all of them sleep between loops instead of waiting ready.
+
     Args:
         patience: seconds that a slow job, once it was interrupted, waits for the next quick one: who drags a slider is
             not to wait for a step at each picture.

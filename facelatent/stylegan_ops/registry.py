@@ -12,10 +12,10 @@ from torch import Tensor
 from facelatent.assets import asset_path, cache_dir, converted
 from facelatent.errors import FacelatentError, UnsupportedCheckpoint, UnwritableOutput
 from facelatent.files import save_tensors
+from facelatent.memory import keep_freed_memory
 from facelatent.stylegan_ops.backend import Backend, chosen
 from facelatent.stylegan_ops.checkpoints import build_generator, convert, pack, read_checkpoint
 from facelatent.stylegan_ops.generator import Generator
-from facelatent.stylegan_ops.memory import keep_freed_memory
 from facelatent.stylegan_ops.mobile import MobileStyleGAN, read_random_face
 
 #: The generator that commands use unless told otherwise.

@@ -18,12 +18,12 @@ from facelatent.inversion.encoders.compact import CompactEncoder
 from facelatent.inversion.encoders.heads import WIDTH, E4eEncoder, PspEncoder, WEncoder, WPlusEncoder
 from facelatent.inversion.encoders.home import Home
 from facelatent.inversion.encoders.weights import Tensors, load_network, tensors_of
+from facelatent.memory import keep_freed_memory
 from facelatent.stylegan_ops.checkpoints import Contents, build_generator, read_contents
 from facelatent.stylegan_ops.checkpoints.allowed import Stored
 from facelatent.stylegan_ops.checkpoints.checkpoint import checkpoint_in
 from facelatent.stylegan_ops.checkpoints.containers import named_errors
 from facelatent.stylegan_ops.checkpoints.unpickle import Record
-from facelatent.stylegan_ops.memory import keep_freed_memory
 
 #: What the options of a training run call each kind (``encoder_type``).
 _TYPES: dict[str, EncoderKind] = {

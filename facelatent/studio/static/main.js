@@ -2,8 +2,10 @@
 
 import * as api from "./api.js";
 import { newestOnly } from "./newest.js";
+import { dropMove } from "./slider.js";
 import * as sliders from "./sliders.js";
 import * as stage from "./stage.js";
+import * as style from "./style.js";
 import * as tabs from "./tabs.js";
 
 const element = (id) => document.getElementById(id);
@@ -65,6 +67,7 @@ function describe(state) {
     button.hidden = button.dataset.save === "photo" && !state.has_photo;
   }
   sliders.enable(can);
+  style.enable(can);
   showPeople(state);
 }
 
@@ -78,8 +81,9 @@ function showCommand(command) {
 
 function setControls(state) {
   sliders.write(state);
-  element("style").value = state.look.style ?? "";
+  style.write(state.look);
   sliders.enable(drawable(state));
+  style.enable(drawable(state));
 }
 
 function listFaces() {
@@ -132,6 +136,7 @@ async function openFiles(files) {
 }
 
 const openFile = guarded(async (file) => {
+  await begun; // a file may be dropped before that
   if (file.size > limits.max_upload) throw new Error(`${file.name} is too large: at most ${limits.max_upload >> 20} MB are taken`);
   const page = document.documentElement.classList;
   page.add("opening");
@@ -148,7 +153,10 @@ async function added(opening) {
   open(state.id);
 }
 
-const openRandom = guarded(() => added(api.sample(Math.floor(Math.random() * 10000))));
+const openRandom = guarded(async () => {
+  await begun;
+  await added(api.sample(Math.floor(Math.random() * 10000)));
+});
 
 const showPeople = guarded((state) => tabs.showPeople(state, choosePerson));
 
@@ -197,7 +205,7 @@ const preview = newestOnly(
 
 // Looks
 
-const asked = () => ({ ...sliders.read(), style: element("style").value || null });
+const asked = () => ({ ...sliders.read(), ...style.read() });
 
 // Whoever goes on while an answer is under way keeps what was touched: a later answer will set it.
 let touches = 0;
@@ -235,7 +243,7 @@ function back() {
   showPicture();
 }
 
-const reset = guarded(() => settle((id) => api.look(id, { alphas: {}, holds: [], style: null })));
+const reset = guarded(() => settle((id) => api.look(id, {})));
 
 // A face that is being inverted is asked how it goes.
 
@@ -297,7 +305,7 @@ function keys(event) {
   if (command && (key === "z" || key === "y")) {
     event.preventDefault();
     const where = key === "y" || event.shiftKey ? "redo" : "undo";
-    if (where === "undo" && sliders.dropMove()) back();
+    if (where === "undo" && dropMove()) back();
     else if (!element(where).disabled) move(where);
   } else if (key === "b" && !command) stage.holdBefore(true);
 }
@@ -343,7 +351,6 @@ function wire() {
     await openFiles([...event.target.files]);
     event.target.value = "";
   });
-  element("style").addEventListener("change", choose);
   for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button));
   for (const radio of document.querySelectorAll("[name=compare]")) radio.addEventListener("change", showBefore);
   addEventListener("keydown", keys);
@@ -355,9 +362,7 @@ function wire() {
 const begin = guarded(async () => {
   limits = await api.overview();
   sliders.build(limits, drag, choose);
-  element("styles").hidden = !limits.styles.length;
-  const options = ["", ...limits.styles].map((name) => new Option(name || "none", name));
-  element("style").replaceChildren(...options);
+  style.build(limits, drag, choose);
   for (const state of limits.faces) faces.set(state.id, state);
   const last = sessionStorage.getItem("face");
   if (faces.size) open(faces.has(last) ? last : [...faces.keys()][0]);
@@ -365,5 +370,5 @@ const begin = guarded(async () => {
 });
 
 if (sessionStorage.getItem("theme")) setTheme(sessionStorage.getItem("theme"));
+const begun = begin();
 wire();
-begin();

@@ -1,13 +1,13 @@
 // A slider and a hold switch for each attribute, in groups that fold.
 
+import { listen, make, makeSlider, set } from "./slider.js";
+
 const SEARCHED = 8; // from so many sliders on there is a field to find one
 
 const rows = new Map();
 const groups = [];
-let largest = 5;
 
 export function build(overview, onMove, onChoose) {
-  largest = overview.largest;
   const attributes = overview.groups.flatMap((group) => group.attributes);
   document.getElementById("hold-title").hidden = !attributes.some((attribute) => attribute.holdable);
   document.getElementById("sliders").replaceChildren(
@@ -17,7 +17,10 @@ export function build(overview, onMove, onChoose) {
       return made.box;
     }),
   );
-  for (const row of rows.values()) listen(row, onMove, onChoose);
+  for (const row of rows.values()) {
+    listen(row.slider, onMove, onChoose);
+    row.hold.addEventListener("change", onChoose);
+  }
   const field = document.getElementById("find");
   field.hidden = attributes.length < SEARCHED;
   field.addEventListener("input", () => find(field.value.trim().toLowerCase()));
@@ -38,29 +41,22 @@ function makeGroup(group, overview, open) {
   return { box, count, members, open };
 }
 
-function makeRow(index, attribute, overview) {
-  const id = `slider-${index}`;
+function makeRow(index, attribute, { largest, step }) {
   const hint = attribute.plus ? `to the right: ${attribute.plus}` : "";
-  const box = make("div", { className: "slider" });
-  const label = make("label", { htmlFor: id, textContent: attribute.label, title: hint });
-  const value = make("output", { htmlFor: id });
-  const range = make("input", {
-    type: "range", id, min: -overview.largest, max: overview.largest, step: overview.step, value: 0,
+  const slider = makeSlider(make("div", {}), {
+    id: `slider-${index}`, label: attribute.label, hint,
+    min: -largest, max: largest, step, start: 0, digits: 1, signed: true,
   });
-  range.dataset.attribute = attribute.name;
-  if (hint) range.setAttribute("aria-description", hint);
+  slider.range.dataset.attribute = attribute.name;
   const hold = make("input", { type: "checkbox", id: `hold-${index}` });
   hold.setAttribute("role", "switch");
   const switchLabel = make("label", { className: "hold", htmlFor: hold.id, title: `Keep ${attribute.label} as it is` });
   switchLabel.append(hold);
   hold.setAttribute("aria-label", `Hold ${attribute.label}: keep it as it is`);
   hold.hidden = !attribute.holdable;
-  box.append(label, range, value, switchLabel);
-  return { box, range, value, hold, label: attribute.label.toLowerCase() };
-}
-
-function make(tag, properties) {
-  return Object.assign(document.createElement(tag), properties);
+  slider.box.append(switchLabel);
+  const { box, range } = slider;
+  return { slider, box, range, hold, label: attribute.label.toLowerCase() };
 }
 
 // While something is looked for, only what matches is shown, and groups stand as they stood before.
@@ -72,63 +68,6 @@ function find(text) {
     group.box.hidden = group.members.every((row) => row.box.hidden);
     group.box.open = group.searched || group.open;
   }
-}
-
-// A key makes a change each time it repeats: the last of them is chosen, after a pause, and one step of undo.
-let pause = 0;
-
-function chooseAfter(milliseconds, onChoose) {
-  clearTimeout(pause);
-  pause = setTimeout(() => {
-    pause = 0;
-    onChoose();
-  }, milliseconds);
-}
-
-// Whether something was moved and not chosen yet; it is not going to be.
-export function dropMove() {
-  const dropped = pause !== 0;
-  clearTimeout(pause);
-  pause = 0;
-  return dropped;
-}
-
-function listen(row, onMove, onChoose) {
-  let byKey = false;
-  row.range.addEventListener("keydown", (event) => {
-    byKey = true;
-    if (event.key === "0") putBack();
-  });
-  row.range.addEventListener("pointerdown", () => (byKey = false));
-  row.range.addEventListener("input", () => {
-    paint(row);
-    onMove();
-  });
-  row.range.addEventListener("change", () => {
-    if (byKey) chooseAfter(400, onChoose);
-    else onChoose();
-  });
-  row.range.addEventListener("dblclick", putBack);
-  row.hold.addEventListener("change", onChoose);
-
-  function putBack() {
-    row.range.value = 0;
-    paint(row);
-    onMove();
-    chooseAfter(100, onChoose);
-  }
-}
-
-function paint(row) {
-  const value = Number(row.range.value);
-  const text = value.toFixed(1).replace("-", "−");
-  row.value.textContent = value > 0 ? `+${text}` : text;
-  row.range.setAttribute("aria-valuetext", row.value.textContent);
-  const middle = 50;
-  const place = middle + (50 * value) / largest;
-  row.range.style.setProperty("--from", `${Math.min(place, middle)}%`);
-  row.range.style.setProperty("--to", `${Math.max(place, middle)}%`);
-  row.box.classList.toggle("moved", value !== 0);
 }
 
 // How many of a group are not as they were, for who has folded it.
@@ -155,9 +94,8 @@ export function write(state) {
   for (const [name, row] of rows) {
     row.hold.checked = state.look.holds.includes(name);
     row.range.disabled = row.hold.checked;
-    row.range.value = state.look.alphas[name] ?? state.held[name] ?? 0;
     row.box.classList.toggle("held", row.hold.checked);
-    paint(row);
+    set(row.slider, state.look.alphas[name] ?? state.held[name] ?? 0);
   }
   countMoved();
 }
