@@ -167,7 +167,7 @@ def test_the_command_draws_what_is_shown(
         (tmp_path / f"studio-{name}").write_bytes(data)
     (tmp_path / "studio-me.latent.safetensors").rename("me.latent.safetensors")
     words = shlex.split(face.command())
-    assert words[:3] == ["facelatent", "edit", "me.latent.safetensors"]
+    assert words[:3] == ["facelatent", "edit" if strengths else "render", "me.latent.safetensors"]
     result = CliRunner().invoke(main, [*words[1:], *tiny])
     assert result.exit_code == 0, result.output
     ours, theirs = (pixels(Image.open(tmp_path / name)) for name in ("studio-me-edited.png", "me-edited.png"))

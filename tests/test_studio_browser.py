@@ -85,10 +85,10 @@ class Page:
         )
         return self.serial()
 
-    def wait_drawn(self, alpha: str) -> None:
-        """Wait for the full picture of the look whose only strength is ``alpha``."""
+    def wait_drawn(self, words: str) -> None:
+        """Wait for the full picture of the look whose command has these words in it."""
         self.page.wait_for_function(
-            "alpha => document.getElementById('after').dataset.command.includes(`--alpha ${alpha} `)", arg=alpha
+            "words => document.getElementById('after').dataset.command.includes(`${words} `)", arg=words
         )
 
     def serial(self) -> int:
@@ -178,22 +178,22 @@ def test_keys(page: Page, photo: Path) -> None:
     plain = page.pixels()
     page.slider().focus()
     page.page.keyboard.press("ArrowRight")
-    page.wait_drawn("0.1")
+    page.wait_drawn("--alpha 0.1")
     page.slider().evaluate(_BURST)
-    page.wait_drawn("1.3")
+    page.wait_drawn("--alpha 1.3")
     moved = page.pixels()
     page.page.keyboard.press("Control+z")  # a burst is one step
-    page.wait_drawn("0.1")
+    page.wait_drawn("--alpha 0.1")
     assert float(page.slider().input_value()) == pytest.approx(0.1)
     page.page.keyboard.press("Control+Shift+z")
-    page.wait_drawn("1.3")
+    page.wait_drawn("--alpha 1.3")
     assert page.pixels() == moved
     undone = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'z', ctrlKey: true, bubbles: true }))"
     page.slider().evaluate(f"slider => {{ ({_BURST})(slider); {undone}; }}")  # before the burst is chosen
     assert float(page.slider().input_value()) == pytest.approx(1.3)
     page.slider().focus()
     page.page.keyboard.press("0")
-    page.wait_drawn("0")
+    page.wait_drawn("render")
     assert page.pixels() == plain
     page.page.keyboard.down("b")
     assert page.page.is_visible("#tag-before")
@@ -226,14 +226,12 @@ def test_a_style_has_a_strength(page: Page, photo: Path) -> None:
     page.page.focus("#strength")
     for _ in range(4):
         page.page.keyboard.press("ArrowLeft")
-    drawn = "() => document.getElementById('after').dataset.command.includes('--style-strength 0.8 ')"
-    page.page.wait_for_function(drawn)
+    page.wait_drawn("--style-strength 0.8")
     assert sum(plain) < sum(page.pixels()) < sum(styled)
     assert page.page.inner_text("#style-strength output") == "0.80"
     page.page.click("#reset")
     page.page.wait_for_selector("#strength", state="hidden")
-    page.wait_drawn("0")
-    page.page.wait_for_function("() => !document.getElementById('after').dataset.command.includes('--style')")
+    page.wait_drawn("render me.latent.safetensors -o")
     assert page.pixels() == plain
 
 
@@ -341,7 +339,7 @@ def test_sliders_fold_and_are_found(browser: sync_api.Browser, studio: Studio, s
     page.page.fill("#find", "UR")
     assert page.page.locator(".slider:visible label:first-child").all_inner_texts() == ["Surprise"]
     page.page.locator(".slider:visible input[type=range]").press("ArrowRight")
-    page.wait_drawn("0.1")
+    page.wait_drawn("--alpha 0.1")
     page.page.fill("#find", "")
     assert [groups.nth(number).get_attribute("open") for number in range(3)] == ["", None, None]
     assert groups.nth(1).locator("summary").inner_text().split("\n")[-1].endswith("1 set")

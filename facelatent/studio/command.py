@@ -17,19 +17,19 @@ def edit_command(
     styles: Mapping[str, Path],
     options: tuple[str, ...] = (),
 ) -> str:
-    """The ``facelatent edit`` that draws ``look``.
+    """The ``facelatent edit`` that draws ``look``; where nothing is edited, the ``facelatent render``.
 
     Args:
         source: photo or latent file.
         look: what is shown.
         out: picture that it writes.
-        plain: an attribute that is named with strength 0 where nothing is changed.
+        plain: an attribute that is named with strength 0 where nothing is changed but scores are held.
         styles: files by name.
         options: of the generator and the device.
     """
-    words = ["facelatent", "edit", _file(source)]
-    # Where scores are held, a face without edits is edited all the same: strength 0 keeps it as it is.
-    for name, alpha in look.alphas or ((plain, 0.0),):
+    edited = look.alphas or ((plain, 0.0),) if look.holds else look.alphas
+    words = ["facelatent", "edit" if edited else "render", _file(source)]
+    for name, alpha in edited:
         words += ["--attr", name, "--alpha", f"{alpha:g}"]
     if look.holds:
         words += ["--hold", ",".join(look.holds)]
