@@ -111,7 +111,8 @@ def words_of(line: str) -> list[str]:
 
 def wrong_with(line: str) -> str | None:
     """What click would say about a command line, without running it; None if nothing."""
-    words, command, context = words_of(line), main, click.Context(main, info_name="facelatent")
+    words, command = words_of(line), main
+    context = click.Context(main, info_name="facelatent", **main.context_settings)
     try:
         while isinstance(command, click.Group):
             _, words, _ = _parsed(command, context, words)
