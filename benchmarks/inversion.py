@@ -5,7 +5,7 @@
     python benchmarks/inversion.py --method optimize --faces astronaut --set face_weight=0 --name no_face_weight
 
 ``spread`` is the root mean square distance of the layers' codes from their mean, in standard deviations of w: edits
-work best near 0. ``full`` is the mean LPIPS (AlexNet) of nine 256 px pieces of the 1024 px picture around the face.
+work best near 0. ``pieces`` is the mean LPIPS (AlexNet) of nine 256 px pieces of the 1024 px picture around the face.
 ``mirrored`` is the identity distance of the mirrored pictures, which no loss has seen.
 
 ``--edits`` pushes smile, age and yaw from -2 to +2 and compares the change of their scores with that of the same
@@ -94,7 +94,7 @@ def main() -> None:
     facts = {key: str(value) for key, value in recipe.items()}
     if options.edits:
         facts["edits"] = edited(latents, generator)
-    publish(options.name, rows, **facts, resolution="metrics at 256 px; full at 1024 px")
+    publish(options.name, rows, **facts, resolution="metrics at 256 px; pieces at 1024 px")
 
 
 def _changes(settings: type, texts: list[str]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def measured(name: str, crop: Image.Image, latent: Latent, generator: Generator)
         "psnr": metrics["psnr"],
         "lpips_alex": metrics["lpips_alex"],
         "lpips_vgg": metrics["lpips_vgg"],
-        "full": float(lpips(pieces(picture), pieces(target)).mean()),
+        "pieces": float(lpips(pieces(picture), pieces(target)).mean()),
         "identity": metrics.get("identity", float("nan")),
         "mirrored": identity_distance(*(images.flip(3) for images in small)) or float("nan"),
         "spread": float((v - v.mean(1, keepdim=True)).square().mean().sqrt()),

@@ -1,4 +1,4 @@
-"""What facelatent's own files are: styles, encoders, latents, boundaries and classifiers say so in their metadata."""
+"""What facelatent's own files are: scored codes are told by their arrays, all others say so in their metadata."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from facelatent.boundaries import Boundary
+from facelatent.boundaries.codes import FACTS, read_shard
 from facelatent.boundaries.scorers.celeba import AttributeClassifier
 from facelatent.domain_adapt import Style
 from facelatent.errors import InvalidFile
@@ -21,12 +24,26 @@ def describe_file(path: str | Path) -> dict[str, Any] | None:
     Raises:
         InvalidFile, UnsupportedCheckpoint: it is one of ours, and damaged or of a later version.
     """
+    if Path(path).suffix.lower() == ".npz":
+        return _codes(Path(path))
     try:
         metadata = load_metadata(path)
     except InvalidFile:
         return None
     describe = _DESCRIBERS.get(str(metadata.get("kind")))
     return None if describe is None else {"kind": metadata["kind"], **describe(path, metadata)}
+
+
+def _codes(path: Path) -> dict[str, Any] | None:
+    try:
+        shard = read_shard(path)
+    except InvalidFile:
+        return None
+    codes = "one w a face" if shard["w"].ndim == 2 else f"{shard['w'].shape[1]} w a face, for groups of layers"
+    scores = {name: values[np.isfinite(values)] for name, values in shard.items() if name not in FACTS}
+    ranges = [f"{name} {values.min():.3g} to {values.max():.3g}" for name, values in scores.items() if values.size]
+    found = {"faces": len(shard["w"]), "codes": codes, "scores": ", ".join(ranges) or "none"}
+    return {"kind": "scored codes", **found, **({"scorers": str(shard["scorers"])} if "scorers" in shard else {})}
 
 
 def _style(path: str | Path, metadata: dict[str, Any]) -> dict[str, Any]:

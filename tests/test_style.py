@@ -548,6 +548,15 @@ def test_inspect_tells_our_own_files(
     assert "layers:      8 in W+" in text
     assert "kind:        latent" in worked("inspect", latent)
     assert "attribute:   grin" in worked("inspect", grin)
+    np.savez(
+        "codes.npz", w=np.zeros((3, 5, 512), np.float32), age=np.array([20.0, np.nan, 61.5]), none=np.full(3, np.nan)
+    )
+    text = worked("inspect", "codes.npz")
+    assert "kind:        scored codes\nfaces:       3\ncodes:       5 w a face, for groups of layers\n" in text
+    assert "scores:      age 20 to 61.5\n" in text
+    for other in ({"smile": np.zeros((1, 512))}, {"w": np.array(print, dtype=object)}):  # directions, and a pickle
+        np.savez("codes.npz", **other)
+        assert run("inspect", "codes.npz").exit_code == 1
     # A generator of ours is told by what it holds.
     assert "resolution:  64 px" in worked("inspect", tiny_generator_file)
 

@@ -60,6 +60,7 @@ def inspect(file: Path, as_json: bool) -> None:
     Examples:
       facelatent inspect psp_ffhq_encode.pt
       facelatent inspect mona.safetensors
+      facelatent inspect codes/codes-00000.npz
     """
     from facelatent.own_files import describe_file
     from facelatent.stylegan_ops.checkpoints import inspect_checkpoint
