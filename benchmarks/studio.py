@@ -28,15 +28,25 @@ from facelatent.studio import Studio, Workbench, Worker
 from facelatent.studio.serving import prepare
 from facelatent.stylegan_ops import DEFAULT_GENERATOR, load_generator
 
-_BARS = {256: 150, 1024: 400}
+_BARS: dict[int | str, int] = {256: 150, 1024: 400}
+#: How often a hold is timed: each time at another strength, as what is known is not measured again.
+_HOLDS = 9
 #: Waits in the page for a picture of a kind that is newer than the one shown, after the slider has said so.
 _MOVE = """async ([value, kind]) => {
   const canvas = document.getElementById("after"), slider = document.querySelector("[data-attribute=smile]");
   const old = Number(canvas.dataset.serial || 0), began = performance.now();
+  const drawn = new Promise((done) => {
+    const watcher = new MutationObserver(() => {
+      if (Number(canvas.dataset.serial) <= old || canvas.dataset.shown !== kind) return;
+      watcher.disconnect();
+      done();
+    });
+    watcher.observe(canvas, { attributes: true });
+  });
   slider.value = value;
   slider.dispatchEvent(new Event(kind === "full" ? "change" : "input"));
-  while (!(Number(canvas.dataset.serial) > old && canvas.dataset.shown === kind))
-    await new Promise(requestAnimationFrame);
+  await drawn;
+  await new Promise(requestAnimationFrame);
   return performance.now() - began;
 }"""
 
@@ -68,6 +78,12 @@ class Client:
         """Let the slider go: the look, and the full picture."""
         self.ask("POST", f"faces/{face}/look", self._look())
         return len(self.ask("GET", f"faces/{face}/picture.jpg"))
+
+    def hold(self, face: str, *names: str) -> float:
+        """Seconds until a look in which these scores are held is chosen."""
+        began = time.perf_counter()
+        self.ask("POST", f"faces/{face}/look", {**self._look(), "holds": names})
+        return time.perf_counter() - began
 
     def _look(self) -> dict[str, Any]:
         self._steps += 1
@@ -139,9 +155,12 @@ def main() -> None:
     def plain(side: int) -> object:
         return worker.quick(lambda: session.plain(side)).result()
 
-    def add(what: str, side: int, seconds: float, alone: float, cpu: float | None = None) -> None:
-        row = {"what": what, "side": side, "ms": round(1e3 * seconds), "generator alone": round(1e3 * alone)}
-        rows.append({**row, "CPU ms": "" if cpu is None else round(1e3 * cpu), "bar": _BARS.get(side, "")})
+    def add(what: str, side: int | str, seconds: float, alone: float | None, cpu: float | None = None) -> None:
+        milliseconds = {
+            name: "" if value is None else round(1e3 * value)
+            for name, value in (("ms", seconds), ("generator alone", alone), ("CPU ms", cpu))
+        }
+        rows.append({"what": what, "side": side, **milliseconds, "bar": _BARS.get(side, "")})
 
     with served(studio) as url:
         client = Client(url)
@@ -154,6 +173,11 @@ def main() -> None:
             alone = lambda side=side: plain(side)  # noqa: E731
             found = interleaved({"studio": work, "alone": alone}, chosen.repeats, least=0)
             add("over HTTP", side, found["studio"], found["alone"], cpu_seconds(work, chosen.repeats))
+        for names in (("age",), ("age", "yaw", "gender")):
+            client.hold(face, *names)  # loads what measures them
+            taken = statistics.median(client.hold(face, *names) for _ in range(_HOLDS))
+            add(f"scores held: {len(names)}", "", taken, None)
+        client.release(face)  # nothing held
         if chosen.chromium:
             times = in_chromium(url, chosen.chromium, chosen.repeats)
             for kind, side in (("preview", 256), ("full", 1024)):

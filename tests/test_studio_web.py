@@ -172,6 +172,12 @@ def test_every_answer_carries_its_guards(client: Client) -> None:
         assert answer.headers["Server"] is None
 
 
+def test_answers_are_not_held_back(client: Client) -> None:
+    """asyncio switches Nagle's algorithm off only on sockets that say they are TCP's."""
+    with prepare(client.studio).socket as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
 def test_overview(client: Client) -> None:
     overview = client.get("studio.json").json
     (group,) = overview["groups"]
