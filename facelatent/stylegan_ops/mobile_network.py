@@ -28,12 +28,13 @@ def inverse_haar(coefficients: Tensor) -> Tensor:
     """
     n, channels, h, w = coefficients.shape
     c = channels // 4
-    low = coefficients[:, :c] * 0.5
-    lh, hl, hh = (coefficients[:, c:].reshape(n, c, 3, h, w) * 0.5).unbind(2)
+    # Channels last, as the convolutions on both sides have it: else every one of them turns its input around.
+    halves = coefficients.permute(0, 2, 3, 1) * 0.5
+    low, (lh, hl, hh) = halves[..., :c], halves[..., c:].reshape(n, h, w, c, 3).unbind(-1)
     above, below = low + lh, low - lh
     across, other = hl + hh, hl - hh
-    corners = torch.stack([above + across, above - across, below + other, below - other], dim=2)
-    return F.pixel_shuffle(corners.reshape(n, channels, h, w), 2)
+    rows = [torch.stack([above + across, above - across], 3), torch.stack([below + other, below - other], 3)]
+    return torch.stack(rows, 2).reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
 class Mapping(nn.Module):
@@ -81,7 +82,8 @@ class StyledLayer(nn.Module):
         if self.depthwise is not None:
             x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
         x = F.conv2d(x, self.weight, self.bias, padding=0 if self.depthwise is not None else 1)
-        return F.leaky_relu(x if noise_map is None else x + noise_map, SLOPE)
+        # Cast, for under autocast the sum and whatever follows it would be in float32 again.
+        return F.leaky_relu(x if noise_map is None else x + noise_map.to(x.dtype), SLOPE)
 
     def forward(self, x: Tensor, w: Tensor, noise: Noise) -> Tensor:
         """x [n, inputs, side, side], w [n, w_dim] -> [n, outputs, side, side]."""
@@ -167,4 +169,4 @@ class MobileNetwork(Generator):
         x = x * styles[-1][:, :, None, None]
         if bands == 3:
             return F.conv2d(x, self.to_img_weight[:3] * 0.5, self.to_img_bias[:3] * 0.5)
-        return inverse_haar(F.conv2d(x, self.to_img_weight, self.to_img_bias))
+        return inverse_haar(F.conv2d(x, self.to_img_weight, self.to_img_bias)).contiguous()
