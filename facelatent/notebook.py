@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from PIL import Image, ImageOps
 
@@ -12,13 +12,17 @@ from facelatent.errors import FacelatentError
 from facelatent.images import to_rgb
 from facelatent.render import strip
 
-if TYPE_CHECKING:
-    from facelatent.editor import Editor
-
 #: JPEG's quality: without visible blocks on faces at the size shown, and a tenth of what a PNG takes.
 _QUALITY = 80
 #: Longer side in pixels of one picture, and side of each of several.
 _ONE, _SEVERAL = 512, 224
+
+
+class Drawn(Protocol):
+    """What draws itself, such as an :class:`~facelatent.Editor`."""
+
+    def picture(self, size: int | None = None) -> Image.Image:
+        """Its picture, ``size`` px square (its own size if None)."""
 
 
 class Shown:
@@ -40,7 +44,7 @@ class Shown:
         return file.getvalue()
 
 
-def show(*pictures: Image.Image | Editor, labels: Sequence[str] | None = None, size: int | None = None) -> Shown:
+def show(*pictures: Image.Image | Drawn, labels: Sequence[str] | None = None, size: int | None = None) -> Shown:
     """Show pictures in a notebook, as the last line of a cell: one as it is, several as squares side by side.
 
     >>> from facelatent import Editor, show
@@ -49,7 +53,7 @@ def show(*pictures: Image.Image | Editor, labels: Sequence[str] | None = None, s
     <picture of 132 x 80>
 
     Args:
-        pictures: Pillow pictures, or editors, which are drawn.
+        pictures: Pillow pictures, or what draws itself: editors.
         labels: a line under each.
         size: side in pixels of each of several, 224 if None; of one its longer side at most, 512 if None.
 

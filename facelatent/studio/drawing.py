@@ -21,7 +21,7 @@ from facelatent.studio.bench import Workbench
 from facelatent.studio.looks import Look
 from facelatent.stylegan_ops import Generator
 
-#: Tuned copies of generators that are kept; one takes a fifth of a second to make, and some 100 MB.
+#: Tuned copies of generators that are kept; one takes a fifth of a second to make, and some 20 MB.
 _KEPT = 4
 
 
