@@ -18,6 +18,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -170,8 +171,7 @@ def main() -> None:
             1024: lambda: client.release(face),
         }
         for side, work in works.items():
-            alone = lambda side=side: plain(side)  # noqa: E731
-            found = interleaved({"studio": work, "alone": alone}, chosen.repeats, least=0)
+            found = interleaved({"studio": work, "alone": partial(plain, side)}, chosen.repeats, least=0)
             add("over HTTP", side, found["studio"], found["alone"], cpu_seconds(work, chosen.repeats))
         for names in (("age",), ("age", "yaw", "gender")):
             client.hold(face, *names)  # loads what measures them
@@ -181,7 +181,7 @@ def main() -> None:
         if chosen.chromium:
             times = in_chromium(url, chosen.chromium, chosen.repeats)
             for kind, side in (("preview", 256), ("full", 1024)):
-                alone_now = interleaved({"alone": lambda side=side: plain(side)}, 9, least=0)["alone"]
+                alone_now = interleaved({"alone": partial(plain, side)}, 9, least=0)["alone"]
                 add("on the page", side, statistics.median(times[kind]) / 1e3, alone_now)
     publish("studio", rows, repeats=chosen.repeats)
 

@@ -1,6 +1,8 @@
 """Write docs/commands.md: what ``--help`` says of every command.
 
-python docs/make_commands.py
+The commands are imported, not run.
+
+    python docs/make_commands.py
 """
 
 from __future__ import annotations

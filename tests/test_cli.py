@@ -23,7 +23,6 @@ from facelatent.cuda_kernels import toolchain
 from facelatent.inversion.perceptual import load_lpips
 
 pytest_plugins = ("command_parts",)
-needs_weights = pytest.mark.assets
 
 
 # Help and version
@@ -119,7 +118,7 @@ def test_assets_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in Path(os.environ["FACELATENT_CACHE"]).iterdir()] == ["kernels"]
 
 
-@needs_weights
+@pytest.mark.assets
 def test_assets_path_and_pull(asset: Callable[[str], Path]) -> None:
     path = asset("astronaut")
     assert worked("assets", "path", "astronaut") == f"{path}\n"

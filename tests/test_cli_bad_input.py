@@ -20,7 +20,6 @@ from facelatent.latent import Latent
 from facelatent.stylegan_ops import MobileStyleGAN, save_generator
 
 pytest_plugins = ("command_parts",)
-needs_weights = pytest.mark.assets
 
 
 # Bad pictures
@@ -69,7 +68,7 @@ def test_folder_as_photo(folder: Path, grin: Path, tiny: tuple[str, ...]) -> Non
     assert refused("edit", "photo.jpg", "--attr", grin, *tiny) == "photo.jpg is a folder, not an image"
 
 
-@needs_weights
+@pytest.mark.assets
 def test_faces_to_choose_from(folder: Path, asset: Callable[[str], Path], tiny: tuple[str, ...]) -> None:
     portrait = Image.open(asset("astronaut")).convert("RGB").crop((96, 0, 352, 256))
     group = Image.new("RGB", (512, 256), "white")
@@ -101,7 +100,7 @@ def test_faces_to_choose_from(folder: Path, asset: Callable[[str], Path], tiny: 
     assert centres == pytest.approx([126, 386], abs=12)
 
 
-@needs_weights
+@pytest.mark.assets
 def test_face_too_small(
     folder: Path, asset: Callable[[str], Path], tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +215,7 @@ def test_bad_seed_of_an_inversion(photo: Path, tiny: tuple[str, ...]) -> None:
     assert "--seed" in misused("invert", photo, "--seed", "x", *tiny)
 
 
-@needs_weights
+@pytest.mark.assets
 def test_seed_of_an_inversion_beyond_measure(photo: Path, tiny: tuple[str, ...]) -> None:
     assert "--seed" in misused("invert", photo, "--aligned", "--seed", str(1 << 70), *tiny)
 
@@ -281,7 +280,7 @@ def test_source_is_never_overwritten(
     assert {path: path.read_bytes() for path in folder.iterdir()} == kept
 
 
-@needs_weights
+@pytest.mark.assets
 @pytest.mark.parametrize("option", ["--preview", "--json", "-o"])
 def test_inverted_photo_is_never_overwritten(photo: Path, tiny: tuple[str, ...], option: str) -> None:
     content = photo.read_bytes()

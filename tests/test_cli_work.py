@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,20 +22,13 @@ from facelatent.latent import Latent
 from facelatent.stylegan_ops import MobileStyleGAN
 
 pytest_plugins = ("command_parts",)
-needs_weights = pytest.mark.assets
-
-
-# Work that is done
 
 
 @pytest.fixture
-def grin(tmp_path: Path, tiny_generator: MobileStyleGAN) -> Path:
-    """A boundary of the tiny generator that moves some layers."""
-    path = tmp_path / "grin.boundary.safetensors"
-    normal = torch.randn(512, generator=torch.Generator().manual_seed(0))
-    names = tiny_generator.name, tiny_generator.fingerprint
-    Boundary("grin", normal / normal.norm(), 0.0, 3.0, (4, 16), *names).save(path)
-    return path
+def grin(grin: Path) -> Path:
+    """The boundary, for some layers only."""
+    replace(Boundary.load(grin), resolutions=(4, 16)).save(grin)
+    return grin
 
 
 def as_saved(image: Image.Image, kind: str, path: Path) -> Path:
@@ -55,7 +49,7 @@ def as_saved(image: Image.Image, kind: str, path: Path) -> Path:
     return path
 
 
-@needs_weights
+@pytest.mark.assets
 @pytest.mark.parametrize("kind", ["16 bit", "animated", "greyscale", "palette", "CMYK", "alpha", "grey alpha", "bits"])
 def test_unusual_photos(folder: Path, photo: Path, tiny: tuple[str, ...], kind: str) -> None:
     source = as_saved(Image.open(photo), kind, folder / "odd")
@@ -68,7 +62,7 @@ def test_unusual_photos(folder: Path, photo: Path, tiny: tuple[str, ...], kind: 
     assert read.metrics["psnr"] > 5
 
 
-@needs_weights
+@pytest.mark.assets
 def test_invert(folder: Path, photo: Path, tiny: tuple[str, ...], tiny_generator: MobileStyleGAN) -> None:
     output = worked("invert", photo, "--preview", "both.png", "--json", "record.json", "--seed", "3", *SHORT, *tiny)
     assert [line.split()[0] for line in output.splitlines()] == ["wrote"] * 3
@@ -89,7 +83,7 @@ def test_invert(folder: Path, photo: Path, tiny: tuple[str, ...], tiny_generator
     assert torch.equal(Latent.load(folder / "me.latent.safetensors").ws, read.ws)
 
 
-@needs_weights
+@pytest.mark.assets
 def test_edits_of_a_photo_invert_it_once(
     folder: Path, photo: Path, grin: Path, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

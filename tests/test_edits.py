@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
-from command_parts import worked
+from command_parts import run, worked
 from PIL import Image, ImageChops
 from torch import Tensor
 
@@ -44,7 +43,6 @@ from facelatent.boundaries.disentangle import (
 from facelatent.boundaries.mixed import STRENGTHS, fit_mixed
 from facelatent.boundaries.sampling import expanded, make_shards, sample_scores
 from facelatent.boundaries.training import SPACES, TrainSettings, train_boundary
-from facelatent.cli import main
 from facelatent.commands import boundaries as boundaries_command
 from facelatent.errors import FacelatentError, InvalidFile, NoFaceFound, UnknownAttribute
 from facelatent.evaluation.directions import (
@@ -484,7 +482,7 @@ def test_train_and_edit(
     ids=["nothing", "no score", "no number", "strength of nothing"],
 )
 def test_edit_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(main, ["edit", str(tmp_path / "me.jpg"), *arguments])
+    result = run("edit", str(tmp_path / "me.jpg"), *arguments)
     assert result.exit_code == 2
 
 

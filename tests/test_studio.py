@@ -30,7 +30,7 @@ from facelatent.progress import progress_bar
 from facelatent.studio import History, Look, Session, Studio, StyleShelf, Workbench
 from facelatent.studio import drawing as drawing_module
 from facelatent.studio import session as session_module
-from facelatent.studio.command import edit_command
+from facelatent.studio.command import command_for
 from facelatent.studio.saving import clip_file, latent_file, photo_file, picture_file
 from facelatent.studio.serving import Serving
 from facelatent.studio.session import Stopped
@@ -148,7 +148,7 @@ def test_history_is_bounded() -> None:
 
 def test_command_says_everything_and_quotes_it() -> None:
     look = Look((("smile", 2.0), ("age", -0.5)), ("yaw", "gender"), "klimt", 0.8)
-    line = edit_command("my face.jpg", look, "-out.png", "age", {"klimt": Path("k l.safetensors")}, ("--device", "cpu"))
+    line = command_for("my face.jpg", look, "-out.png", "age", {"klimt": Path("k l.safetensors")}, ("--device", "cpu"))
     assert shlex.split(line) == [
         "facelatent", "edit", "my face.jpg", "--attr", "smile", "--alpha", "2", "--attr", "age", "--alpha", "-0.5",
         "--hold", "yaw,gender", "--style", "k l.safetensors", "--style-strength", "0.8",

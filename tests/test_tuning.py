@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
-from command_parts import worked
+from command_parts import run, worked
 from conftest import make_tiny_generator
 from PIL import Image
 from torch import Tensor
 
 from facelatent.boundaries import Boundary
-from facelatent.cli import main
 from facelatent.commands.common import METHODS as OFFERED
 from facelatent.delta import GeneratorDelta, tunable, unit
 from facelatent.editing import draw, paste_edit
@@ -435,19 +433,17 @@ def test_interrupted_tuning_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("facelatent.inversion.tuning.descend", stop)
-    result = CliRunner().invoke(main, ["invert", str(photo), "--aligned", "--steps", "2", *tiny])
+    result = run("invert", str(photo), "--aligned", "--steps", "2", *tiny)
     assert result.exit_code != 0
     assert [path.name for path in tmp_path.iterdir()] == ["me.png"]
 
 
 def test_method_and_encoder_have_to_agree(tmp_path: Path, photo: Path, tiny: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(
-        main, ["invert", str(photo), "--aligned", "--method", "optimize", "--encoder", "e4e.pt", *tiny]
-    )
+    result = run("invert", str(photo), "--aligned", "--method", "optimize", "--encoder", "e4e.pt", *tiny)
     assert result.exit_code == 2
     assert "leave out --encoder" in result.output
     for method in ("encoder", "encoder+optimize+tune"):
-        result = CliRunner().invoke(main, ["invert", str(photo), "--aligned", "--method", method, *tiny])
+        result = run("invert", str(photo), "--aligned", "--method", method, *tiny)
         assert result.exit_code == 1
         assert "pass --encoder" in result.output
         assert len(result.output.splitlines()) == 1

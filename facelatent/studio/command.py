@@ -9,7 +9,7 @@ from pathlib import Path
 from facelatent.studio.looks import Look
 
 
-def edit_command(
+def command_for(
     source: str,
     look: Look,
     out: str,
@@ -27,7 +27,7 @@ def edit_command(
         styles: files by name.
         options: of the generator and the device.
     """
-    edited = look.alphas or ((plain, 0.0),) if look.holds else look.alphas
+    edited = look.alphas or (((plain, 0.0),) if look.holds else ())
     words = ["facelatent", "edit" if edited else "render", _file(source)]
     for name, alpha in edited:
         words += ["--attr", name, "--alpha", f"{alpha:g}"]

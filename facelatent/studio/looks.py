@@ -48,7 +48,8 @@ class Look:
 
         Raises:
             UnknownAttribute: it names another attribute.
-            FacelatentError: it is not such a description, or a strength is not a number within :data:`LARGEST`.
+            FacelatentError: it is not such a description, or a strength is not a number within :data:`LARGEST` or
+                :data:`STRONGEST_STYLE`.
         """
         if not isinstance(given, dict) or not given.keys() <= {"alphas", "holds", "style", "style_strength"}:
             raise FacelatentError("a look is an object with alphas, holds, style and style_strength")

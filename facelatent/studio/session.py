@@ -24,7 +24,7 @@ from facelatent.latent import SUFFIX, Latent
 from facelatent.photo_latents import kept_latent, latent_path
 from facelatent.progress import Progress
 from facelatent.studio.bench import Workbench
-from facelatent.studio.command import edit_command
+from facelatent.studio.command import command_for
 from facelatent.studio.drawing import Drawing
 from facelatent.studio.looks import History, Look
 
@@ -279,7 +279,7 @@ class Session:
         """The command that draws what is shown."""
         bench = self.bench
         number = self.number if self.source is not None and self.photo is not None else None
-        return edit_command(
+        return command_for(
             self.source or self.stem + SUFFIX,  # the user's file, or the latent under the name that it is saved by
             self.history.current,
             f"{self.stem}-edited.png",

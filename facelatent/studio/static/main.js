@@ -83,7 +83,6 @@ function setControls(state) {
   sliders.write(state);
   style.write(state.look);
   sliders.enable(drawable(state));
-  style.enable(drawable(state));
 }
 
 function listFaces() {

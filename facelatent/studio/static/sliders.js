@@ -18,7 +18,7 @@ export function build(overview, onMove, onChoose) {
     }),
   );
   for (const row of rows.values()) {
-    listen(row.slider, onMove, onChoose);
+    listen(row, onMove, onChoose);
     row.hold.addEventListener("change", onChoose);
   }
   const field = document.getElementById("find");
@@ -55,8 +55,7 @@ function makeRow(index, attribute, { largest, step }) {
   hold.setAttribute("aria-label", `Hold ${attribute.label}: keep it as it is`);
   hold.hidden = !attribute.holdable;
   slider.box.append(switchLabel);
-  const { box, range } = slider;
-  return { slider, box, range, hold, label: attribute.label.toLowerCase() };
+  return { ...slider, hold, label: attribute.label.toLowerCase() };
 }
 
 // While something is looked for, only what matches is shown, and groups stand as they stood before.
@@ -95,7 +94,7 @@ export function write(state) {
     row.hold.checked = state.look.holds.includes(name);
     row.range.disabled = row.hold.checked;
     row.box.classList.toggle("held", row.hold.checked);
-    set(row.slider, state.look.alphas[name] ?? state.held[name] ?? 0);
+    set(row, state.look.alphas[name] ?? state.held[name] ?? 0);
   }
   countMoved();
 }
